@@ -1,0 +1,1 @@
+"""Low-resource speech recognition by speech-translation transfer, on Ray."""

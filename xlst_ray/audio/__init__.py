@@ -1,0 +1,1 @@
+"""Audio: decoding, Kaldi filterbanks, augmentation."""

@@ -1,0 +1,1 @@
+"""The adapter room: the only one that imports Ray."""

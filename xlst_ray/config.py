@@ -1,0 +1,196 @@
+"""Configuration: frozen typed sections, a YAML file, dotted overrides, and the help text made from them.
+
+A room declares its section as a subclass of `Section`, field by field with `option`. A job names one top-level section;
+`load` reads it from YAML and `key.sub=value` overrides, and refuses unknown keys with the nearest right one.
+"""
+
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from xlst_ray.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A frozen part of the configuration. Unknown keys are refused; defaults are validated too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """All fields, defaults included, as JSON values: what lies beside every result."""
+        return self.model_dump(mode="json")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again."""
+        return type(self).model_validate({**dict(self), **changes})
+
+
+S = TypeVar("S", bound=Section)
+
+
+def option(default: Any = ..., help: str = "", *, unit: str | None = None, **constraints: Any) -> Any:
+    """A field of a `Section`: its default (none: required), what it is, its unit, pydantic's constraints (`gt=0`)."""
+    extra: JsonDict = {} if unit is None else {"unit": unit}
+    if isinstance(default, type) and issubclass(default, Section):
+        return Field(default_factory=default, description=help, json_schema_extra=extra, **constraints)
+    return Field(default, description=help, json_schema_extra=extra, **constraints)
+
+
+def load(kind: type[S], file: str | Path | None = None, overrides: Sequence[str] = ()) -> S:
+    """The configuration from a YAML file and `key.sub=value` overrides, later ones winning.
+
+    Raises:
+        ConfigError: unreadable file, unknown key (with the nearest right one), or a value that does not fit.
+    """
+    values = {} if file is None else _read_yaml(Path(file))
+    _refuse_unknown(kind, values, where=str(file))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(
+                f"cannot read the override {override!r}", hint="write key.sub=value, such as train.lr=1e-3"
+            )
+        change: Any = _parse_value(value, override)
+        for part in reversed(key.split(".")):
+            change = {part: change}
+        _refuse_unknown(kind, change, where="override")
+        values = _merge(values, change)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error), where=None if file is None else str(file), hint=_HELP_HINT) from None
+
+
+def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every leaf field below a section as (dotted key, field), in order of declaration."""
+    for name, field in kind.model_fields.items():
+        section = _section_of(field.annotation)
+        if section is not None:
+            yield from fields(section, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def describe(kind: type[Section]) -> str:
+    """The help text: one line a field with type, unit, default and meaning; mappings show their entries' fields."""
+    lines = []
+    for key, field in fields(kind):
+        lines.append(_describe_field(key, field))
+        entry = _entry_of(field.annotation)
+        if entry is not None:
+            lines.extend(_describe_field(f"{key}.<name>.{inner}", sub) for inner, sub in fields(entry))
+    return "\n".join(lines)
+
+
+_HELP_HINT = "run the job with --help for every key, its type, unit and default"
+
+
+def _describe_field(key: str, field: FieldInfo) -> str:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    unit = f" [{extra['unit']}]" if "unit" in extra else ""
+    if field.is_required():
+        default = "required"
+    else:
+        value = field.get_default(call_default_factory=True, validated_data={})
+        default = f"default {json.dumps(value, default=str, ensure_ascii=False)}"
+    return f"  {key} : {_type_name(field.annotation)}{unit}, {default}\n      {field.description or ''}"
+
+
+def _type_name(annotation: Any) -> str:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "|".join(str(value) for value in args)
+    if origin in (typing.Union, UnionType):
+        return "|".join("none" if arg is type(None) else _type_name(arg) for arg in args)
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join('...' if arg is ... else _type_name(arg) for arg in args)}]"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _entry_of(annotation: Any) -> type[Section] | None:
+    """The section that a `dict[str, Section]` field holds, else none."""
+    args = typing.get_args(annotation)
+    return _section_of(args[1]) if typing.get_origin(annotation) is dict and len(args) == 2 else None
+
+
+def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str = "") -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.') or 'the configuration'} must be a mapping of keys", where=where)
+    for key, value in values.items():
+        field = kind.model_fields.get(str(key))
+        if field is None:
+            raise ConfigError(f"unknown key {prefix}{key}", where=where, hint=_nearest(kind, prefix, str(key)))
+        section, entry = _section_of(field.annotation), _entry_of(field.annotation)
+        if section is not None:
+            _refuse_unknown(section, value, where=where, prefix=f"{prefix}{key}.")
+        elif entry is not None and isinstance(value, Mapping):
+            for name, inner in value.items():
+                _refuse_unknown(entry, inner, where=where, prefix=f"{prefix}{key}.{name}.")
+
+
+def _nearest(kind: type[Section], prefix: str, key: str) -> str:
+    siblings = difflib.get_close_matches(key, kind.model_fields, n=1, cutoff=0.6)
+    if siblings:
+        return f"did you mean {prefix}{siblings[0]}?"
+    leaves = [name for name, _ in fields(kind)]
+    same_leaf = [prefix + name for name in leaves if name.rsplit(".", 1)[-1] == key]
+    near = same_leaf or [prefix + name for name in difflib.get_close_matches(key, leaves, n=1, cutoff=0.5)]
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(kind.model_fields)}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the file ({error.strerror})", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"is not YAML: {error}", where=str(path)) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError("must be a mapping of keys", where=str(path))
+    return values
+
+
+def _parse_value(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"cannot read the value of {override!r} as YAML") from None
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(_explain_one(item["loc"], item) for item in error.errors())
+
+
+def _explain_one(location: Iterable[int | str], item: Any) -> str:
+    key = ".".join(str(part) for part in location)
+    message = str(item["msg"]).removeprefix("Value error, ")
+    given = (
+        ""
+        if item["input"] is PydanticUndefined or isinstance(item["input"], (Section, dict))
+        else f" (given {item['input']!r})"
+    )
+    return f"{key}: {message}{given}" if key else f"{message}{given}"

@@ -1,0 +1,1 @@
+"""Corpora: one reader a file, each yielding `Utterance` rows."""

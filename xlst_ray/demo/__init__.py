@@ -1,0 +1,1 @@
+"""The demo corpus: a bilingual grammar of ours, spoken by espeak-ng."""

@@ -1,0 +1,1 @@
+"""Reports: the table by arm and one self-contained HTML page."""

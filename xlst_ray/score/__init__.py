@@ -1,0 +1,1 @@
+"""Scores: WER, CER, BLEU, chrF, confidence intervals and paired significance."""

@@ -1,0 +1,1 @@
+"""Speech as shards: the utterance schema, shard files, and the label files beside them."""

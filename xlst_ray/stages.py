@@ -1,0 +1,144 @@
+"""Stages: a folder with a fingerprint. Done and identical: skipped. Begun: continued. Different: refused.
+
+A stage folder holds `stage.json` (what it is: resolved configuration, input fingerprints), written first, and
+`manifest.json` (the same with versions, counts and seconds), written last: it makes the stage count as done.
+"""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from xlst_ray import storage
+from xlst_ray.errors import ConfigError
+
+VERSIONS_OF = (
+    "xlst-ray",
+    "ray",
+    "torch",
+    "torchaudio",
+    "pyarrow",
+    "sentencepiece",
+    "transformers",
+    "soundfile",
+    "jiwer",
+    "sacrebleu",
+)
+
+Counts = Mapping[str, Any]
+
+
+def fingerprint(value: Any) -> str:
+    """12 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is: enough to know whether a finished one is the one that is asked for.
+
+    Attributes:
+        name: `prepare-nl`, `asr-cs`, `labels-lm`: also the start of its folder's name.
+        config: the resolved configuration of this stage alone.
+        inputs: fingerprints of what it reads, by role.
+        version: raised when the code of the stage changes what it writes.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    version: int = 1
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint([self.name, self.config, dict(self.inputs), self.version])
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.name}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage: where it lies, and what its manifest says."""
+
+    folder: str
+    fingerprint: str
+    counts: Counts
+    seconds: float
+    reused: bool
+
+
+def find_finished(folder: str) -> StageResult | None:
+    """The finished stage in a folder, or none."""
+    url = storage.join(folder, "manifest.json")
+    if not storage.exists(url):
+        return None
+    manifest = storage.read_json(url)
+    return StageResult(folder, manifest["fingerprint"], manifest["counts"], manifest["seconds"], reused=True)
+
+
+def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> StageResult:
+    """Do `work(folder)` unless the same stage is already finished there.
+
+    `work` must itself continue what an earlier, killed call began; it returns the counts for the manifest.
+
+    Raises:
+        ConfigError: the folder holds another stage, or the same one with another configuration or other inputs.
+    """
+    _refuse_other(stage, folder)
+    finished = find_finished(folder)
+    if finished is not None:
+        return finished
+    description = {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        "version": stage.version,
+        "config": stage.config,
+        "inputs": dict(stage.inputs),
+    }
+    storage.write_json(storage.join(folder, "stage.json"), description)
+    began = time.monotonic()
+    counts = work(folder)
+    seconds = round(time.monotonic() - began, 1)
+    manifest = {**description, "versions": versions(), "counts": dict(counts), "seconds": seconds}
+    storage.write_json(storage.join(folder, "manifest.json"), manifest)
+    return StageResult(folder, stage.fingerprint, counts, seconds, reused=False)
+
+
+def _refuse_other(stage: Stage, folder: str) -> None:
+    url = storage.join(folder, "stage.json")
+    if not storage.exists(url):
+        return
+    found = storage.read_json(url)
+    if found["fingerprint"] != stage.fingerprint:
+        changed = _changes(found["config"], dict(stage.config)) or ["its inputs"]
+        raise ConfigError(
+            f"holds another {found['stage']} stage ({', '.join(changed[:5])} differ)",
+            where=folder,
+            hint="choose another output folder, or delete this one if its content is no longer wanted",
+        )
+
+
+def _changes(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted keys at which two resolved configurations differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [name for key in keys for name in _changes(old.get(key), new.get(key), f"{prefix}{key}.")]
+    return [] if old == new else [prefix.rstrip(".")]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,176 @@
+"""Files by URL: a local folder or an object store (s3://, gs://, ...), whole or not there.
+
+Everything between jobs passes through here, so that a workspace may be a folder on a laptop or a bucket. Paths are URLs
+as strings; a plain path is the local file system. Writes are atomic: a reader never sees half a file.
+"""
+
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from xlst_ray.errors import DataError
+
+
+def locate(url: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URL and the path within it."""
+    if "://" not in url:
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(url)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise DataError(f"cannot be opened as a storage URL ({error})", where=url) from None
+    return filesystem, path
+
+
+def is_local(url: str) -> bool:
+    return isinstance(locate(url)[0], fs.LocalFileSystem)
+
+
+def join(url: str, *parts: str) -> str:
+    """`url/part/part`, for folders and URLs alike."""
+    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def exists(url: str) -> bool:
+    filesystem, path = locate(url)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
+    """URLs of the files in a folder whose names end in `suffix`, sorted; empty where there is no such folder."""
+    filesystem, path = locate(url)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+    return sorted(
+        join(url, os.path.relpath(info.path, path))
+        for info in found
+        if info.type == fs.FileType.File and info.base_name.endswith(suffix) and not info.base_name.startswith(".")
+    )
+
+
+@contextmanager
+def open_input(url: str) -> Iterator[pa.NativeFile]:
+    """A random-access file. Raises `DataError` where it is missing."""
+    filesystem, path = locate(url)
+    try:
+        file = filesystem.open_input_file(path)
+    except FileNotFoundError:
+        raise DataError("no such file", where=url) from None
+    with file:
+        yield file
+
+
+@contextmanager
+def open_output(url: str) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when the block ends without an exception, and not otherwise."""
+    filesystem, path = locate(url)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        buffer = io.BytesIO()
+        yield buffer
+        with filesystem.open_output_stream(path) as stream:  # an object appears when the upload is complete
+            stream.write(buffer.getvalue())
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_bytes(url: str) -> bytes:
+    with open_input(url) as file:
+        return bytes(file.read())
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    with open_output(url) as file:
+        file.write(data)
+
+
+def read_json(url: str) -> Any:
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as error:
+        raise DataError(f"is not JSON ({error})", where=url) from None
+
+
+def write_json(url: str, value: Any) -> None:
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n").encode())
+
+
+def write_lines(url: str, lines: Iterable[str]) -> None:
+    with open_output(url) as file:
+        for line in lines:
+            file.write(line.encode() + b"\n")
+
+
+def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file, whole or some of its columns.
+
+    Raises:
+        DataError: missing, cut off or otherwise not Parquet, or a column is missing.
+    """
+    with open_parquet(url) as file:
+        missing = [name for name in columns or [] if name not in file.schema_arrow.names]
+        if missing:
+            raise DataError(
+                f"has no column {', '.join(missing)}", where=url, hint=f"it has {', '.join(file.schema_arrow.names)}"
+            )
+        try:
+            return file.read(columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise _not_parquet(url, error) from None
+
+
+@contextmanager
+def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file for reading by row group. Raises `DataError` as `read_table`."""
+    with open_input(url) as file:
+        try:
+            parquet = pq.ParquetFile(file)
+        except (pa.ArrowException, OSError) as error:
+            raise _not_parquet(url, error) from None
+        yield parquet
+
+
+def write_table(url: str, table: pa.Table, *, row_group_size: int | None = None, compression: str = "zstd") -> None:
+    with open_output(url) as file:
+        pq.write_table(table, file, row_group_size=row_group_size, compression=compression)
+
+
+def _not_parquet(url: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot be read as Parquet ({str(error).splitlines()[0]})",
+        where=url,
+        hint="the file is damaged or was cut off; delete it and run the job that made it again",
+    )
+
+
+def delete(url: str) -> None:
+    """Remove a file or a folder with all that is in it; nothing where it does not exist."""
+    filesystem, path = locate(url)
+    kind = filesystem.get_file_info(path).type
+    if kind == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+    elif kind == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copy every file below a folder, between stores too. Not atomic: write what makes it count afterwards."""
+    for url in list_files(source, recursive=True):
+        write_bytes(join(target, url[len(source.rstrip("/")) + 1 :]), read_bytes(url))

@@ -1,0 +1,1 @@
+"""Text: normalisation, vocabulary, leakage between splits. Pure functions."""

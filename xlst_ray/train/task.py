@@ -1,0 +1,47 @@
+"""What the training loop asks of a task: a model, its loss as a sum with a count, batches by step, a validation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+
+from torch import Tensor, nn
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss summed over a batch, and what it is to be divided by.
+
+    Attributes:
+        loss: scalar with a graph: the sum over target tokens.
+        count: target tokens, the divisor after accumulation and over all ranks.
+        logs: further sums over target tokens, detached (`nll`, `correct`, `ctc`): divided by the count when shown.
+    """
+
+    loss: Tensor
+    count: int
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Task(Protocol[B]):
+    """A model and its data, as one rank sees them. `B` is the batch type, opaque to the loop."""
+
+    model: nn.Module
+
+    def batches(self, first_update: int) -> Iterator[B]:
+        """This rank's batches without end, in order, from the one that `first_update` begins with."""
+        ...
+
+    def dev_batches(self) -> Iterator[B]:
+        """This rank's part of the development set; empty where there is none."""
+        ...
+
+    def count(self, batch: B) -> int:
+        """Target tokens of a batch: known before the forward pass, so that gradients can be normalised globally."""
+        ...
+
+    def loss(self, model: nn.Module, batch: B) -> LossSum:
+        """The loss of a batch by `model`, which is `self.model`, perhaps wrapped for data parallelism."""
+        ...
