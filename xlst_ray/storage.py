@@ -7,6 +7,7 @@ as strings; a plain path is the local file system. Writes are atomic: a reader n
 import io
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -174,3 +175,14 @@ def copy_folder(source: str, target: str) -> None:
     """Copy every file below a folder, between stores too. Not atomic: write what makes it count afterwards."""
     for url in list_files(source, recursive=True):
         write_bytes(join(target, url[len(source.rstrip("/")) + 1 :]), read_bytes(url))
+
+
+@contextmanager
+def local_folder(url: str) -> Iterator[Path]:
+    """A folder as a local path: itself where it is local, else a copy that goes when the block ends."""
+    if is_local(url):
+        yield Path(locate(url)[1])
+        return
+    with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
+        copy_folder(url, temporary)
+        yield Path(temporary)

@@ -1,13 +1,22 @@
-"""What the training loop asks of a task: a model, its loss as a sum with a count, batches by step, a validation."""
+"""What the training loop asks of a task: a model, its loss as a sum with a count, batches by position, a dev set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
-
+from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 B = TypeVar("B")
+
+
+class Position(NamedTuple):
+    """Where a rank stands in the data: the next batch to read. A resume starts here, without replaying."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+START = Position()
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,11 @@ class Task(Protocol[B]):
 
     model: nn.Module
 
-    def batches(self, first_update: int) -> Iterator[B]:
-        """This rank's batches without end, in order, from the one that `first_update` begins with."""
+    def batches(self, start: Position) -> Iterator[tuple[B, Position]]:
+        """This rank's batches without end, epoch after epoch, each with the position after it.
+
+        The order is a function of (seed, epoch), and every rank has as many batches as the others.
+        """
         ...
 
     def dev_batches(self) -> Iterator[B]:
@@ -44,4 +56,8 @@ class Task(Protocol[B]):
 
     def loss(self, model: nn.Module, batch: B) -> LossSum:
         """The loss of a batch by `model`, which is `self.model`, perhaps wrapped for data parallelism."""
+        ...
+
+    def frozen(self, update: int) -> frozenset[str]:
+        """Names of the parameters that do not train at this update."""
         ...

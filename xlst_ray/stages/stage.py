@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from xlst_ray import storage
-from xlst_ray.errors import ConfigError
+from xlst_ray.errors import ConfigError, DataError
 
 VERSIONS_OF = (
     "xlst-ray",
@@ -69,6 +69,7 @@ class StageResult:
 
     folder: str
     fingerprint: str
+    config: Mapping[str, Any]
     counts: Counts
     seconds: float
     reused: bool
@@ -80,7 +81,25 @@ def find_finished(folder: str) -> StageResult | None:
     if not storage.exists(url):
         return None
     manifest = storage.read_json(url)
-    return StageResult(folder, manifest["fingerprint"], manifest["counts"], manifest["seconds"], reused=True)
+    try:
+        fields = {name: manifest[name] for name in ("fingerprint", "config", "counts", "seconds")}
+    except (KeyError, TypeError):
+        raise DataError("is not the manifest of a stage", where=url) from None
+    return StageResult(folder=folder, reused=True, **fields)
+
+
+def finished(folder: str) -> StageResult:
+    """The finished stage in a folder that is to be read.
+
+    Raises:
+        DataError: there is none, or it has not come to its end.
+    """
+    found = find_finished(folder)
+    if found is not None:
+        return found
+    if storage.exists(storage.join(folder, "stage.json")):
+        raise DataError("was begun but not finished", where=folder, hint="run the job that makes it again: it goes on")
+    raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint="is the path right?")
 
 
 def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> StageResult:
@@ -92,9 +111,9 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
         ConfigError: the folder holds another stage, or the same one with another configuration or other inputs.
     """
     _refuse_other(stage, folder)
-    finished = find_finished(folder)
-    if finished is not None:
-        return finished
+    found = find_finished(folder)
+    if found is not None:
+        return found
     description = {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,
@@ -108,7 +127,7 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
     seconds = round(time.monotonic() - began, 1)
     manifest = {**description, "versions": versions(), "counts": dict(counts), "seconds": seconds}
     storage.write_json(storage.join(folder, "manifest.json"), manifest)
-    return StageResult(folder, stage.fingerprint, counts, seconds, reused=False)
+    return StageResult(folder, stage.fingerprint, stage.config, counts, seconds, reused=False)
 
 
 def _refuse_other(stage: Stage, folder: str) -> None:

@@ -1,0 +1,50 @@
+"""Shards -> a speech model: recognition of the transcripts, or translation where labels are named.
+
+python jobs/train.py shards=data/cv-ka out=data/asr-ka init=data/st-en-ka vocabulary=data/st-en-ka model.size=s
+"""
+
+import sys
+
+from xlst_ray.cli import run_job
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.config import option
+from xlst_ray.stages.stage import run_stage
+from xlst_ray.stages.train import SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.text.vocabulary import VocabularyOptions
+
+
+class TrainJob(SpeechOptions):
+    """Data, model, and its folder."""
+
+    shards: str = option(..., "folder or URL of the shards; they need the splits train and dev")
+    labels: str | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
+    init: str | None = option(None, "folder or URL of the model to start from; none: random weights")
+    vocabulary: str | None = option(None, "folder or URL with a vocabulary.model; none: made from the training targets")
+    pieces: VocabularyOptions = option(VocabularyOptions, "the vocabulary, where it is made here")
+    held_out: str | None = option(None, "file of held-out sentence keys, one a line, that are not trained on")
+    out: str = option(..., "folder or URL of the model")
+    seed: int = option(1, "of everything random", ge=0)
+    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+
+
+def work(job: TrainJob) -> str:
+    options = SpeechOptions.model_validate({name: getattr(job, name) for name in SpeechOptions.model_fields})
+    data = speech_data(
+        options.text,
+        job.pieces,
+        shards=job.shards,
+        labels=job.labels,
+        init=job.init,
+        vocabulary=job.vocabulary,
+        held_out=job.held_out,
+        out=job.out,
+    )
+    stage = describe_training("train", options, data, job.seed)
+    result = run_stage(
+        stage, job.out, lambda folder: train_speech("train", options, data, job.seed, folder, job.cluster)
+    )
+    return f"{result.folder} {'was done before' if result.reused else 'is done'}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(TrainJob, work, __doc__))

@@ -1,0 +1,215 @@
+"""Miniature manifests, good and bad, in several scripts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlst_ray.corpora.open import open_corpus
+from xlst_ray.corpora.options import CorpusOptions
+from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.shards.schema import Utterance
+
+
+def write(path: Path, *rows: dict[str, Any] | str) -> Path:
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def options(path: Path, lang: str = "el", **changes: Any) -> CorpusOptions:
+    return CorpusOptions(reader="manifest", path=str(path), lang=lang, **changes)
+
+
+def read(path: Path, split: str = "train", **changes: Any) -> list[Utterance]:
+    return list(open_corpus(options(path, **changes)).utterances(split))
+
+
+def test_a_row_with_every_field(tmp_path: Path) -> None:
+    row = {
+        "id": "a/1",
+        "audio": "clips/ένα.mp3",
+        "text": "Καλημέρα, κόσμε!",
+        "lang": "el",
+        "speaker": 7,
+        "group": "doc-3",
+        "offset": 1.5,
+        "duration": 2,
+        "translations": {"nl": "Goedemorgen, wereld!"},
+        "comment": "ignored",
+    }
+    write(tmp_path / "train.jsonl", row)
+    assert read(tmp_path) == [
+        Utterance(
+            id="a/1",
+            audio=f"{tmp_path}/clips/ένα.mp3",
+            text="Καλημέρα, κόσμε!",
+            lang="el",
+            split="train",
+            speaker="7",
+            group="doc-3",
+            offset=1.5,
+            duration=2.0,
+            translations={"nl": "Goedemorgen, wereld!"},
+        )
+    ]
+
+
+def test_a_row_with_the_least(tmp_path: Path) -> None:
+    write(
+        tmp_path / "dev.jsonl", {"audio_filepath": "/data/a.wav", "text": "да"}, {"audio": "s3://b/c.wav", "text": ""}
+    )
+    first, second = read(tmp_path, "dev", lang="ru")
+    assert first == Utterance(id="dev-1", audio="/data/a.wav", text="да", lang="ru", split="dev")
+    assert (second.id, second.audio, second.text) == ("dev-2", "s3://b/c.wav", "")
+
+
+def test_the_speaker_is_the_group_where_none_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", {"audio": "a.wav", "text": "x", "speaker": "s1"})
+    assert read(tmp_path)[0].group == "s1"
+
+
+def test_splits_are_the_files_that_exist(tmp_path: Path) -> None:
+    for name in ("test", "train"):
+        write(tmp_path / f"{name}.jsonl", {"audio": "a.wav", "text": "x"})
+    assert open_corpus(options(tmp_path)).splits() == ("train", "test")
+
+
+def test_splits_may_have_other_names(tmp_path: Path) -> None:
+    write(tmp_path / "training.json", {"audio": "a.wav", "text": "x"})
+    corpus = open_corpus(options(tmp_path, splits={"train": "training.json"}))
+    assert corpus.splits() == ("train",)
+    assert [row.id for row in corpus.utterances("train")] == ["training-1"]
+
+
+def test_a_single_file_whose_rows_name_their_split(tmp_path: Path) -> None:
+    rows = [{"audio": f"{n}.wav", "text": str(n), "split": split} for n, split in enumerate(["train", "test", "train"])]
+    file = write(tmp_path / "all.jsonl", *rows)
+    corpus = open_corpus(options(file))
+    assert corpus.splits() == ("train", "test")
+    assert [(row.id, row.text, row.audio) for row in corpus.utterances("train")] == [
+        ("all-1", "0", f"{tmp_path}/0.wav"),
+        ("all-3", "2", f"{tmp_path}/2.wav"),
+    ]
+    assert [row.split for row in corpus.utterances("test")] == ["test"]
+
+
+def test_a_single_file_with_splits_of_other_names(tmp_path: Path) -> None:
+    rows = [{"audio": "a.wav", "text": "x", "split": split} for split in ("train", "validation", "other")]
+    file = write(tmp_path / "all.jsonl", *rows)
+    corpus = open_corpus(options(file, splits={"train": "train", "dev": "validation"}))
+    assert corpus.splits() == ("train", "dev")
+    assert [row.id for row in corpus.utterances("dev")] == ["all-2"]
+
+
+def test_rows_of_another_language_are_left_out(tmp_path: Path) -> None:
+    rows = [{"audio": "a.wav", "text": lang, "lang": lang} for lang in ("nl", "el", "nl")]
+    write(tmp_path / "train.jsonl", *rows)
+    assert [row.text for row in read(tmp_path)] == ["el"]
+    with pytest.raises(DataError, match="in the language fi") as caught:
+        read(tmp_path, lang="fi")
+    assert "el, nl" in str(caught.value)
+
+
+def test_limit_is_rows_of_each_split(tmp_path: Path) -> None:
+    for split in ("train", "dev"):
+        write(tmp_path / f"{split}.jsonl", *({"audio": "a.wav", "text": "x"} for _ in range(5)))
+    corpus = open_corpus(options(tmp_path, limit=2))
+    assert [len(list(corpus.utterances(split))) for split in corpus.splits()] == [2, 2]
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", {"audio": "a.wav", "text": "x"}, "not json")
+    rows = open_corpus(options(tmp_path)).utterances("train")
+    assert next(rows).text == "x"
+    with pytest.raises(DataError, match="row 2"):
+        next(rows)
+
+
+def test_a_byte_order_mark_blank_lines_and_line_separators_within_text(tmp_path: Path) -> None:
+    lines = '\ufeff{"audio": "a.wav", "text": "один\u2028два"}\r\n\r\n{"audio": "b.wav", "text": "три"}'
+    (tmp_path / "train.jsonl").write_text(lines, encoding="utf-8", newline="")
+    assert [(row.id, row.text) for row in read(tmp_path)] == [("train-1", "один\u2028два"), ("train-3", "три")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"audio": "a.wav", "sentence": "x"}, "has no field text; it has audio, sentence"),
+        ({"text": "x"}, "has no field audio"),
+        ({"audio": "a.wav", "text": None}, "text is no text but None"),
+        ({"audio": ["a.wav"], "text": "x"}, "audio is no text"),
+        ({"audio": "a.wav", "text": "x", "duration": "2 s"}, "duration is no number of seconds"),
+        ({"audio": "a.wav", "text": "x", "offset": -1}, "offset is no number of seconds"),
+        ({"audio": "a.wav", "text": "x", "duration": float("nan")}, "duration is no number of seconds"),
+        ({"audio": "a.wav", "text": "x", "speaker": {}}, "speaker is no text"),
+        ({"audio": "a.wav", "text": "x", "translations": ["y"]}, "translations are no texts"),
+        ("[1, 2]", "is not a JSON object"),
+        ('{"audio": "a.wav", "te', "is not a JSON object"),
+        ('{"audio": "a.wav", "text": "\\ud800"}', "is not a JSON object"),
+    ],
+)
+def test_a_malformed_row_is_named(tmp_path: Path, row: dict[str, Any] | str, message: str) -> None:
+    file = write(tmp_path / "train.jsonl", {"audio": "a.wav", "text": "fine"}, row)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert message in caught.value.what
+    assert caught.value.where == f"{file}, row 2"
+
+
+def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
+    good = b'{"audio": "a.wav", "text": "x"}\n'
+    (tmp_path / "train.jsonl").write_bytes(good * 3 + '{"audio": "a.wav", "text": "é"}'.encode("latin-1"))
+    with pytest.raises(DataError, match="row 4: is not UTF-8"):
+        read(tmp_path)
+
+
+def test_an_id_that_stands_twice_names_both_rows(tmp_path: Path) -> None:
+    rows = [{"id": name, "audio": "a.wav", "text": "x"} for name in ("a", "b", "c", "b")]
+    write(tmp_path / "train.jsonl", *rows)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert "train.jsonl, row 4" in str(caught.value.where)
+    assert "train.jsonl, row 2" in caught.value.what
+
+
+def test_no_manifest_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.jsonl"):
+        open_corpus(options(tmp_path / "nowhere")).splits()
+    with pytest.raises(DataError, match=r"wrong\.jsonl"):
+        open_corpus(options(tmp_path, splits={"dev": "wrong.jsonl"})).splits()
+    with pytest.raises(DataError, match="no such file"):
+        list(open_corpus(options(tmp_path / "all.jsonl")).utterances("train"))
+
+
+def test_rows_of_a_single_file_must_name_a_split(tmp_path: Path) -> None:
+    bare = write(tmp_path / "bare.jsonl", {"audio": "a.wav", "text": "x"})
+    with pytest.raises(DataError, match="has no field split"):
+        open_corpus(options(bare)).splits()
+    other = write(tmp_path / "other.jsonl", {"audio": "a.wav", "text": "x", "split": "valid"})
+    with pytest.raises(DataError, match="has the split 'valid'"):
+        open_corpus(options(other)).splits()
+
+
+def test_an_empty_manifest_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl")
+    with pytest.raises(DataError, match="has no rows"):
+        read(tmp_path)
+
+
+def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    prints = []
+    for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train.jsonl", {"audio": "a.wav", "text": text})
+        prints.append(open_corpus(options(tmp_path / name)).fingerprint())
+    assert prints[0] == prints[1] != prints[2]
+    assert open_corpus(options(tmp_path / "a", limit=1)).fingerprint() != prints[0]
+
+
+def test_options_that_cannot_be_meant() -> None:
+    with pytest.raises(ConfigError, match="needs a path"):
+        open_corpus(CorpusOptions(reader="manifest", lang="nl"))
+    with pytest.raises(ValueError, match="unknown split valid"):
+        CorpusOptions(reader="manifest", lang="nl", splits={"valid": "v.jsonl"})

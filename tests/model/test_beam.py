@@ -1,0 +1,152 @@
+"""Beam search against transformers' `generate`, and against a look at all hypotheses there are."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xlst_ray.model.beam import BeamOptions, Hypothesis, beam_search, ctc_greedy
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.text.ids import BLANK, BOS, EOS, PAD
+
+Build = Callable[..., S2TModel]
+Utterances = Callable[..., tuple[Tensor, Tensor]]
+CLOSE = 1e-4  # scores are sums of float32 there and here
+
+
+def lively(model: S2TModel, seed: int) -> S2TModel:
+    """Weights with which hypotheses differ, end at many lengths, and overtake one another."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.35, generator=generator)
+        for parameter in model.decoder.layers.parameters():
+            parameter.normal_(0, 0.8, generator=generator)
+        model.decoder.embed_tokens.weight.normal_(0, 0.2, generator=generator)
+        model.decoder.embed_tokens.weight[EOS] *= 2
+        model.decoder.layer_norm.weight.normal_(0, 1.5, generator=generator)
+    return model.double().eval()
+
+
+def generate(theirs: Any, features: Tensor, options: BeamOptions, cap: int) -> list[Hypothesis]:
+    found = theirs.generate(
+        features,
+        num_beams=options.beam,
+        num_return_sequences=options.beam,
+        length_penalty=options.length_penalty,
+        early_stopping=False,
+        max_new_tokens=cap,
+        min_new_tokens=options.min_tokens,
+        suppress_tokens=[BOS, PAD],
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    hypotheses = []
+    for row, score in zip(found.sequences.tolist(), found.sequences_scores.tolist(), strict=True):
+        tokens = [token for token in row[1:] if token != PAD]
+        ended = bool(tokens) and tokens[-1] == EOS
+        hypotheses.append(Hypothesis(tuple(tokens[:-1] if ended else tokens), score, ended))
+    return hypotheses
+
+
+def assert_same(ours: list[Hypothesis], theirs: list[Hypothesis]) -> None:
+    assert [one.score for one in ours] == pytest.approx([one.score for one in theirs], abs=CLOSE)
+    for rank, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        tied = any(abs(one.score - near.score) < CLOSE for near in theirs[:rank] + theirs[rank + 1 :])
+        assert tied or (one.tokens, one.finished) == (other.tokens, other.finished)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_batch_has_the_hypotheses_that_generate_has_for_each_utterance_alone(
+    build: Build,
+    utterances: Utterances,
+    foreign: Callable[[S2TModel], nn.Module],
+    seed: int,
+    penalty: float,
+) -> None:
+    model = lively(build(decoder_layers=1), seed)
+    theirs = foreign(model)
+    features, lengths = utterances(60, 45, 31, 9, seed=seed)
+    options = BeamOptions(beam=5, length_penalty=penalty, max_tokens_ratio=0.5, max_tokens=8, min_tokens=seed % 3)
+    found = beam_search(model, features, lengths, options)
+    for row, length in enumerate(lengths.tolist()):
+        cap = int(model.output_lengths(lengths)[row] * 0.5) + 8
+        assert_same(found[row], generate(theirs, features[row : row + 1, :length], options, cap))
+
+
+def test_those_hypotheses_do_end_at_many_lengths(build: Build, utterances: Utterances) -> None:
+    """Else the comparison with `generate` would say little."""
+    options = BeamOptions(max_tokens_ratio=0.5, max_tokens=8)
+    found = [
+        one
+        for seed in range(10)
+        for best in beam_search(lively(build(decoder_layers=1), seed), *utterances(60, 45, 31, 9, seed=seed), options)
+        for one in best
+    ]
+    assert len({len(one.tokens) for one in found if one.finished}) > 8
+    assert 0.2 < sum(one.finished for one in found) / len(found) < 0.8
+    assert len({one.tokens for one in found}) > 100
+
+
+def test_a_beam_as_wide_as_all_prefixes_finds_the_best_of_all_hypotheses(build: Build, utterances: Utterances) -> None:
+    model = lively(build(vocabulary=6), 7)
+    features, lengths = utterances(21)
+    cap = 3
+    options = BeamOptions(beam=40, length_penalty=0.6, max_tokens_ratio=0, max_tokens=cap, min_tokens=0)
+    ends = [tokens for size in range(cap) for tokens in itertools.product([3, 4, 5], repeat=size)]
+    cut = list(itertools.product([3, 4, 5], repeat=cap))
+    expected = []
+    with torch.no_grad():
+        encoded = model.encode(features, lengths)
+        for tokens, finished in [(one, True) for one in ends] + [(one, False) for one in cut]:
+            wanted = [*tokens, EOS] if finished else [*tokens]
+            log_probs = model.decode(torch.tensor([[EOS, *wanted[:-1]]]), encoded).log_softmax(-1)[0]
+            total = log_probs[range(len(wanted)), wanted].sum().item()
+            expected.append(Hypothesis(tuple(tokens), total / len(wanted) ** 0.6, finished))
+    expected.sort(key=lambda one: -one.score)
+    (found,) = beam_search(model, features, lengths, options)
+    assert len(found) == len(expected) == 40
+    assert_same(found, expected)
+
+
+def test_one_beam_without_length_penalty_is_greedy(build: Build, utterances: Utterances) -> None:
+    model = lively(build(), 3)
+    features, lengths = utterances(40)
+    (best,) = beam_search(model, features, lengths, BeamOptions(beam=1, length_penalty=0, min_tokens=0))[0]
+    tokens = [EOS]
+    with torch.no_grad():
+        encoded = model.encode(features, lengths)
+        while len(tokens) <= len(best.tokens) + best.finished:
+            logits = model.decode(torch.tensor([tokens]), encoded)[0, -1]
+            logits[[BOS, PAD]] = -torch.inf
+            tokens.append(int(logits.argmax()))
+    assert tuple(tokens[1:]) == best.tokens + (EOS,) * best.finished
+
+
+def test_the_model_comes_back_in_the_mode_it_was_in_and_dropout_stays_out(build: Build, utterances: Utterances) -> None:
+    model = lively(build(dropout=0.5), 2)
+    expected = beam_search(model, *utterances(30, 20), BeamOptions())
+    model.train()
+    assert beam_search(model, *utterances(30, 20), BeamOptions()) == expected
+    assert ctc_greedy(model, *utterances(30, 20)) == ctc_greedy(model.eval(), *utterances(30, 20))
+    assert beam_search(model.train(), *utterances(30), BeamOptions())
+    assert model.training
+
+
+def test_ctc_greedy_reads_the_best_path_up_to_the_length(build: Build, utterances: Utterances) -> None:
+    model = build().double()
+    features, lengths = utterances(60, 23)
+    with torch.no_grad():
+        model.ctc.weight.normal_(generator=torch.Generator().manual_seed(0))
+        best = model.ctc_logits(model.encode(features, lengths)).argmax(-1)
+    expected = []
+    for path, length in zip(best.tolist(), model.output_lengths(lengths).tolist(), strict=True):
+        kept = [token for token, _ in itertools.groupby(path[:length])]
+        expected.append(tuple(token for token in kept if token not in (BLANK, PAD, EOS)))
+    assert ctc_greedy(model, features, lengths) == expected
+    assert any(expected)

@@ -1,0 +1,18 @@
+"""How utterances become batches."""
+
+from xlst_ray.config import Section, option
+
+
+class BatchOptions(Section):
+    """Caps of a batch, the window of the shuffle, and which utterances are fit for training."""
+
+    max_utterances: int = option(64, "most utterances in a batch of one worker", ge=1)
+    max_frames: int = option(40_000, "most frames in a batch of one worker, padding included", unit="frames", ge=1)
+    window_shards: int = option(4, "shards that are shuffled and bucketed together", unit="shards", ge=1)
+    min_utterance_frames: int = option(5, "shorter training utterances are left out", unit="frames", ge=1)
+    max_utterance_frames: int = option(3000, "longer training utterances are left out", unit="frames", ge=1)
+    max_utterance_tokens: int = option(1024, "training utterances with more target tokens are left out", ge=1)
+    max_ctc_infeasible: float = option(
+        0.02, "refuse to train with CTC when a larger share of utterances has too few encoder steps", ge=0, le=1
+    )
+    cache_mb: int = option(512, "features kept in memory by each loader", unit="MB", ge=0)

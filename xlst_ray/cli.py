@@ -1,0 +1,44 @@
+"""The command line of a job: `--config file.yaml key.sub=value ...`, and a help text made from its configuration."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from xlst_ray.config import Section, describe, load
+from xlst_ray.errors import XlstError
+
+S = TypeVar("S", bound=Section)
+
+USAGE_ERROR = 2  # exit status of everything that the user can mend
+
+
+def run_job(kind: type[S], work: Callable[[S], str], about: str | None, arguments: Sequence[str] | None = None) -> int:
+    """Read the configuration, do the work, print where the result lies; errors of the user's go to stderr.
+
+    Args:
+        kind: the job's configuration.
+        work: does the job and returns what to print at the end.
+        about: the job's docstring, shown by `--help`.
+        arguments: the command line; none: that of the process.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(
+        description=about,
+        epilog="keys (set as key=value after the configuration file, the last one wins):\n" + describe(kind),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.lr=1e-3 or 'arms=[direct]'")
+    parsed = parser.parse_args(arguments)
+    try:
+        print(work(load(kind, parsed.config, parsed.overrides)))
+    except XlstError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

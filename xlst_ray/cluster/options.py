@@ -1,0 +1,25 @@
+"""Where the work runs, and on how many processes of which size."""
+
+from xlst_ray.config import Section, option
+
+
+class ClusterOptions(Section):
+    """Logical resources of each kind of process; Ray places them. The same jobs run on a laptop and on a cluster."""
+
+    address: str | None = option(
+        None,
+        "Ray cluster to join (`auto`, `ray://...`); `local`: start one here; none: $RAY_ADDRESS if set, else local",
+    )
+    cpus: int | None = option(None, "processors of a cluster started here; none: all there are", unit="CPUs", ge=1)
+    workers: int = option(1, "training processes; 0: train in the job's own process, without Ray", ge=0)
+    worker_cpus: float = option(0.75, "of each training process", unit="CPUs", gt=0)
+    worker_gpus: float = option(0.0, "of each training process", unit="GPUs", ge=0)
+    worker_threads: int = option(1, "torch threads of each training process on CPUs", ge=1)
+    loader_cpus: float = option(0.25, "of the data loader beside each training process", unit="CPUs", gt=0)
+    max_failures: int = option(3, "times that training restarts from its last checkpoint after a lost worker", ge=0)
+    decoders: int = option(1, "processes that recognise test speech", ge=1)
+    decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
+    decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
+    translators: int = option(1, "processes that translate", ge=1)
+    translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
+    translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)

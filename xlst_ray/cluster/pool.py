@@ -1,0 +1,84 @@
+"""A function over many items on the cluster, by Ray Data: as tasks, or on a fixed pool of actors that hold a model."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray.data
+from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
+
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.session import connected
+from xlst_ray.errors import XlstError
+from xlst_ray.progress import Ticker
+
+Work = Callable[[Any], Any]
+
+
+class _Worker:
+    """The actor: makes its work once, then does it item by item."""
+
+    def __init__(self, make: Callable[[], Work]) -> None:
+        self._work = make()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": json.dumps(self._work(json.loads(row["item"])))}
+
+
+def map_items(
+    title: str,
+    unit: str,
+    make: Callable[[], Work],
+    items: Sequence[Any],
+    cluster: ClusterOptions,
+    *,
+    pool: int | None = None,
+    cpus: float = 1.0,
+    gpus: float = 0.0,
+) -> Iterator[Any]:
+    """`make()(item)` for every item, in any order, with progress lines.
+
+    Args:
+        title, unit: what the progress lines say.
+        make: makes the work in the process that does it, once for each actor or task; picklable.
+        items: JSON values, as the results are: few and small (URLs, numbers), never data.
+        pool: actors that each make their work once; none: tasks, for work that is cheap to make.
+        cpus, gpus: of each task or actor.
+
+    Raises:
+        XlstError: what the work raised.
+    """
+    if not items:
+        return
+    with connected(cluster):
+        rows = ray.data.from_items([{"item": json.dumps(item)} for item in items], override_num_blocks=len(items))
+        compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
+        work = _Worker if pool is not None else _as_task(make)
+        arguments = {} if pool is None else {"fn_constructor_args": (make,)}
+        results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
+        ticker = Ticker(title, len(items), unit)
+        try:
+            for row in results.iter_rows():
+                ticker.tick()
+                yield json.loads(row["result"])
+        except RayError as error:
+            raise _ours(error) or error from None
+
+
+def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        return _Worker(make)(row)
+
+    return task
+
+
+def _ours(error: BaseException | None) -> XlstError | None:
+    """Our own error below the wrappings that Ray puts around it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, XlstError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,60 @@
+"""Joining a Ray cluster, or starting one for the time of a job."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.errors import ConfigError
+
+
+@contextmanager
+def connected(options: ClusterOptions) -> Iterator[None]:
+    """Ray for the block: the one this process is in already, the one named, or one started here and stopped after.
+
+    Raises:
+        ConfigError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    _quieten()
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        if address == "local":
+            _start_here(options)
+        else:
+            ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"cannot reach the Ray cluster ({error})", where=f"cluster.address={address}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_here(options: ClusterOptions) -> None:
+    ray.init(
+        address="local",
+        num_cpus=options.cpus or os.cpu_count(),
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        # A folder of its own: stale files of another cluster break a start. Short: it holds sockets, whose paths are.
+        _temp_dir=tempfile.mkdtemp(prefix="xr-", dir="/tmp"),
+    )
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own progress lines; Ray's logs stay in its session folder."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)

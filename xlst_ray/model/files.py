@@ -1,0 +1,54 @@
+"""A model in a local folder: `model.safetensors` and `model.json`."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.model.options import Architecture
+from xlst_ray.model.s2t import S2TModel
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+def save_model(folder: Path, model: S2TModel) -> None:
+    """Writes the model's weights and what it takes to build it again; the folder is made where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    description = {
+        "architecture": model.architecture.to_json(),
+        "vocabulary_size": model.vocabulary_size,
+        "input_dim": model.input_dim,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path) -> S2TModel:
+    """The model of a folder, on the CPU, in evaluation mode.
+
+    Raises:
+        DataError: a file is missing, cut off, or the weights are not those of the description.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS)
+        model = S2TModel(
+            Architecture.from_json(description["architecture"]),
+            description["vocabulary_size"],
+            description["input_dim"],
+        )
+        model.load_state_dict(weights)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no model here: {Path(error.filename or WEIGHTS).name} is missing",
+            where=str(folder),
+            hint=f"a model folder holds {DESCRIPTION} and {WEIGHTS}",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
+        raise DataError(f"cannot be read as a model ({error})", where=str(folder)) from error
+    except RuntimeError as error:  # torch's word for missing, unknown and misshapen parameters
+        raise DataError(f"{WEIGHTS} is not what {DESCRIPTION} describes: {error}", where=str(folder)) from None
+    return model.eval()

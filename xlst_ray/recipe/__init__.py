@@ -1,0 +1,1 @@
+"""The experiment: which arms, which stages, in which order. No mechanism."""

@@ -1,0 +1,97 @@
+"""An experiment as configuration."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.config import Section, option
+from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.transfer import TransferOptions
+from xlst_ray.stages.evaluate import EvaluateOptions
+from xlst_ray.stages.prepare import PrepareOptions
+from xlst_ray.stages.pseudo_label import LabelOptions
+from xlst_ray.stages.train import SpeechOptions
+from xlst_ray.stages.train_mt import MTOptions
+from xlst_ray.text.leakage import LeakageOptions
+from xlst_ray.text.normalise import TextOptions
+from xlst_ray.text.vocabulary import VocabularyOptions
+from xlst_ray.train.options import TrainOptions
+
+Arm = Literal["scratch", "direct", "direct-matched", "st-human", "st-mt"]
+
+
+class PhaseOptions(Section):
+    """One training phase of the experiment: its optimisation, augmentation, and what it takes over."""
+
+    train: TrainOptions = option(TrainOptions, "optimisation, validation, checkpoints")
+    augment: SpecAugmentOptions = option(SpecAugmentOptions, "SpecAugment")
+    batch: BatchOptions = option(BatchOptions, "how utterances become batches")
+    transfer: TransferOptions = option(TransferOptions, "what is taken over from the model that it starts from")
+
+
+class EngineChoice(Section):
+    """One way to translate the transcripts. A trained-lm without a path is trained here first."""
+
+    labels: LabelOptions = option(LabelOptions, "the engine")
+    mt: MTOptions = option(MTOptions, "for a trained-lm without a path: the model and its sentence pairs")
+
+    @property
+    def trains_mt(self) -> bool:
+        """Whether its model is trained here."""
+        return self.labels.engine.engine == "trained-lm" and self.labels.engine.path is None
+
+
+class Experiment(Section):
+    """Speech of a high-resource (source) and a low-resource (target) language -> target WER by arm."""
+
+    name: str = option(..., "names the folder of the results", pattern=r"^[\w.-]+$")
+    workspace: str = option("runs", "folder or URL that holds stages and results")
+    source: PrepareOptions = option(..., "the high-resource language")
+    target: PrepareOptions = option(..., "the low-resource language")
+    arms: tuple[Arm, ...] = option(("scratch", "direct", "st-mt"), "what the target ASR starts from", min_length=1)
+    seeds: tuple[int, ...] = option((1,), "each trains everything anew", min_length=1)
+    text: TextOptions = option(TextOptions, "normalisation, for training and scoring alike")
+    vocabulary: VocabularyOptions = option(VocabularyOptions, "one vocabulary for all models")
+    joint_vocabulary: bool = option(True, "the vocabulary covers the source language too: whole-model direct transfer")
+    leakage: LeakageOptions = option(LeakageOptions, "what becomes of test and dev sentences in training texts")
+    model: ModelOptions = option(ModelOptions, "the architecture of every model")
+    asr: PhaseOptions = option(PhaseOptions, "high-resource ASR")
+    st: PhaseOptions = option(PhaseOptions, "speech translation, which starts from the high-resource ASR")
+    finetune: PhaseOptions = option(PhaseOptions, "target ASR")
+    engines: dict[str, EngineChoice] = option({}, "what translates in the arm st-mt, by name")
+    evaluate: EvaluateOptions = option(EvaluateOptions, "beam search and scores")
+    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Experiment":
+        if self.source.corpus.lang == self.target.corpus.lang:
+            raise ValueError(f"source and target are the same language ({self.source.corpus.lang})")
+        if "st-mt" in self.arms and not self.engines:
+            raise ValueError("the arm st-mt needs an entry under engines")
+        for name, choice in self.engines.items():
+            engine = choice.labels.engine
+            if engine.engine == "human":
+                raise ValueError(f"engines.{name} is human: that is the arm st-human")
+            if choice.trains_mt and not choice.mt.pairs:
+                raise ValueError(f"engines.{name} has neither a path nor sentence pairs to train on (mt.pairs)")
+        for field in ("arms", "seeds"):
+            values = getattr(self, field)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{field} holds an entry twice")
+        for phase in (self.asr, self.st, self.finetune):
+            self.speech(phase)
+        return self
+
+    def speech(self, phase: PhaseOptions) -> SpeechOptions:
+        """All options of a training phase."""
+        return SpeechOptions(
+            model=self.model,
+            text=self.text,
+            train=phase.train,
+            batch=phase.batch,
+            augment=phase.augment,
+            transfer=phase.transfer,
+        )

@@ -1,0 +1,266 @@
+"""The speech training stage: index, transfer, training, and the model folder that comes out.
+
+A model folder holds `model.safetensors`, `model.json` (architecture), `vocabulary.model` and `text.json`
+(normalisation), so that it is all that recognition needs; beside them
+`transfer.txt` (what was taken over) and `training.json` (validations).
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import model_validator
+
+from xlst_ray import storage
+from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.batches.index import Index, Source, TargetText, build_index
+from xlst_ray.batches.load import BatchLoader
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.source import BatchSource, PlainSource
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.stream import RaySource
+from xlst_ray.cluster.train import run_training
+from xlst_ray.config import Section, option
+from xlst_ray.errors import DataError
+from xlst_ray.model.ctc import ctc_frames_needed
+from xlst_ray.model.files import load_model, save_model
+from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.transfer import TransferOptions, plan_transfer
+from xlst_ray.shards.files import iter_texts, iter_translations
+from xlst_ray.stages.stage import Stage, finished
+from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out
+from xlst_ray.text.ids import UNK
+from xlst_ray.text.leakage import sentence_key
+from xlst_ray.text.normalise import TextOptions, normalise
+from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions
+from xlst_ray.train.checkpoint import load_weights
+from xlst_ray.train.options import TrainOptions
+from xlst_ray.train.speech import SpeechTask
+from xlst_ray.train.step import World
+from xlst_ray.train.task import Task
+
+INIT_FOLDER = "init"
+TRAIN_INDEX = "index-train.parquet"
+DEV_INDEX = "index-dev.parquet"
+
+
+class SpeechOptions(Section):
+    """All that decides how a speech model is trained, its data apart."""
+
+    model: ModelOptions = option(ModelOptions, "the architecture")
+    train: TrainOptions = option(TrainOptions, "optimisation, validation, checkpoints")
+    batch: BatchOptions = option(BatchOptions, "how utterances become batches")
+    augment: SpecAugmentOptions = option(SpecAugmentOptions, "SpecAugment")
+    text: TextOptions = option(TextOptions, "normalisation of the targets")
+    transfer: TransferOptions = option(TransferOptions, "what is taken over from the initial model")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SpeechOptions":
+        if self.model.ctc != (self.train.ctc_weight > 0):
+            raise ValueError(
+                f"model.ctc is {self.model.ctc} but train.ctc_weight is {self.train.ctc_weight}: "
+                "a CTC head needs a weight above 0, and a weight needs the head"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """What a speech model learns from.
+
+    Attributes:
+        train, dev: shards, and labels where the targets are translations.
+        lang: language of the targets.
+        vocabulary: folder with `vocabulary.model`.
+        init: model folder to start from; none: random weights.
+        held_out: file of sentence keys, one a line, that may not be trained on.
+    """
+
+    train: Source
+    dev: Source
+    lang: str
+    vocabulary: str
+    init: str | None = None
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class SpeechJob:
+    """A `TrainJob`: what every rank needs to build its task. All of it lies in the stage folder."""
+
+    title: str
+    options: TrainOptions
+    seed: int
+    folder: str
+    batch: BatchOptions
+    augment: SpecAugmentOptions
+    freeze: Mapping[str, int]
+    loader_cpus: float
+
+    def build(self, world: World, *, streaming: bool) -> Task[Any]:
+        with storage.local_folder(storage.join(self.folder, INIT_FOLDER)) as init:
+            model = load_model(init)
+        source = self._streaming_source(world) if streaming else self._plain_source(world)
+        return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device)
+
+    def _loader(self, name: str, augment: SpecAugmentOptions | None) -> BatchLoader:
+        index = Index.load(storage.join(self.folder, name))
+        return BatchLoader(index, self.batch, augment=augment, seed=self.seed)
+
+    def _plain_source(self, world: World) -> BatchSource:
+        return PlainSource(
+            self._loader(TRAIN_INDEX, self.augment), self._loader(DEV_INDEX, None), world.rank, world.size
+        )
+
+    def _streaming_source(self, world: World) -> BatchSource:
+        return RaySource(
+            storage.join(self.folder, TRAIN_INDEX),
+            self.batch,
+            self.augment,
+            self._loader(DEV_INDEX, None),
+            seed=self.seed,
+            rank=world.rank,
+            world=world.size,
+            loader_cpus=self.loader_cpus,
+        )
+
+
+def speech_data(
+    text: TextOptions,
+    pieces: VocabularyOptions,
+    *,
+    shards: str,
+    labels: str | None,
+    init: str | None,
+    vocabulary: str | None,
+    held_out: str | None,
+    out: str,
+) -> SpeechData:
+    """What the train and dev splits of a shard folder teach; a vocabulary that is not given is made in `out`.
+
+    Raises:
+        DataError: a folder is not that of a finished stage.
+    """
+    train, dev = Source(shards, "train", labels), Source(shards, "dev", labels)
+    lang = str(finished(shards).config["corpus"]["lang"] if labels is None else finished(labels).config["target"])
+    if vocabulary is None:
+        vocabulary = storage.join(out, "vocabulary")
+        texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
+        make_vocabulary([(lang, texts)], text, pieces, vocabulary)
+    return SpeechData(train, dev, lang, vocabulary, init, held_out)
+
+
+def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed: int) -> Stage:
+    """The stage of a training: its options, seed, and the content of all that it reads."""
+    if data.init is None:
+        options = options.replace(transfer=TransferOptions())  # nothing to take over, so no part of what it is
+    inputs = {"shards": finished(data.train.shards).fingerprint}
+    inputs["vocabulary"] = _content(storage.join(data.vocabulary, VOCABULARY_FILE))
+    if data.train.labels is not None:
+        inputs["labels"] = finished(data.train.labels).fingerprint
+    if data.init is not None:
+        inputs["init"] = finished(data.init).fingerprint
+    if data.held_out is not None:
+        inputs["held-out"] = _content(data.held_out)
+    return Stage(name, {**options.resolved(), "lang": data.lang, "seed": seed}, inputs)
+
+
+def _content(url: str) -> str:
+    return hashlib.sha256(storage.read_bytes(url)).hexdigest()[:12]
+
+
+def train_speech(
+    title: str, options: SpeechOptions, data: SpeechData, seed: int, folder: str, cluster: ClusterOptions
+) -> dict[str, Any]:
+    """Train a speech model into a stage folder and return its counts.
+
+    Raises:
+        DataError: no usable utterance, or too many that CTC cannot align.
+        TransferError: the initial model gives less than the transfer plan asks for.
+        TrainingError: the loss is no number.
+    """
+    vocabulary = Vocabulary.from_bytes(storage.read_bytes(storage.join(data.vocabulary, VOCABULARY_FILE)))
+    model, freeze, transfer = _initial_model(options, data, vocabulary, seed)
+    train, dev = (_index(source, options, data, vocabulary) for source in (data.train, data.dev))
+    facts = _describe(title, train, model, options)
+    train.save(storage.join(folder, TRAIN_INDEX))
+    dev.save(storage.join(folder, DEV_INDEX))
+    _save(model, vocabulary, options, data.lang, storage.join(folder, INIT_FOLDER))
+    storage.write_bytes(storage.join(folder, "transfer.txt"), transfer.encode())
+    print(transfer, flush=True)
+
+    job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, cluster.loader_cpus)
+    trained = run_training(job, folder, cluster)
+    load_weights(model, trained.weights)
+    _save(model, vocabulary, options, data.lang, folder)
+    storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
+    for working in ("checkpoints", INIT_FOLDER):
+        storage.delete(storage.join(folder, working))
+    return {**facts, "updates": trained.state.update, "dev": trained.state.validations[-1]}
+
+
+def _initial_model(
+    options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary, seed: int
+) -> tuple[S2TModel, dict[str, int], str]:
+    """The model before its first update, the first update of frozen parameters, and the transfer plan as text."""
+    torch.manual_seed(seed)
+    model = S2TModel(options.model.architecture(), len(vocabulary))
+    if data.init is None:
+        return model, {}, "starts from random weights"
+    with storage.local_folder(data.init) as folder:
+        source = load_model(folder)
+        source_pieces = Vocabulary.load(folder).pieces
+    plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
+    plan.apply(model)
+    return (
+        model,
+        {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0},
+        f"starts from {data.init}\n{plan.table()}",
+    )
+
+
+def _index(source: Source, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> Index:
+    held_out = frozenset[str]() if data.held_out is None else read_held_out(data.held_out)
+    text = TargetText(
+        normalise=lambda sentence: normalise(sentence, data.lang, options.text),
+        encode=vocabulary.encode,
+        leaked=lambda sentence: sentence_key(sentence, data.lang) in held_out,
+    )
+    return build_index(source, text, options.batch)
+
+
+def _describe(title: str, index: Index, model: S2TModel, options: SpeechOptions) -> dict[str, Any]:
+    """Count and print what is trained on; refuse data that CTC cannot align."""
+    needed = np.array([ctc_frames_needed(tokens.tolist()) for tokens in index.tokens])
+    infeasible = float(np.mean(needed > model.output_lengths(torch.from_numpy(index.frames)).numpy()))
+    unknown = float(np.mean(np.concatenate(index.tokens) == UNK))
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
+        f"{unknown:.2%} unknown tokens, {infeasible:.2%} with too few encoder steps for CTC; "
+        f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }",
+        flush=True,
+    )
+    if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:
+        raise DataError(
+            f"{title}: CTC cannot align {infeasible:.1%} of the utterances, which have more tokens than encoder steps "
+            f"(allowed: {options.batch.max_ctc_infeasible:.1%})",
+            hint="use a larger vocabulary, smaller model.strides or no CTC, or raise batch.max_ctc_infeasible",
+        )
+    return {**index.counts, "parameters": parameters, "unknown_share": unknown, "ctc_infeasible_share": infeasible}
+
+
+def _save(model: S2TModel, vocabulary: Vocabulary, options: SpeechOptions, lang: str, folder: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
+        save_model(Path(temporary), model)
+        vocabulary.save(Path(temporary))
+        text = {"lang": lang, "text": options.text.resolved()}
+        (Path(temporary) / "text.json").write_text(json.dumps(text, indent=2))
+        storage.copy_folder(temporary, folder)

@@ -1,0 +1,36 @@
+"""How a model is trained."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from xlst_ray.config import Section, option
+
+
+class TrainOptions(Section):
+    """Optimisation, validation and checkpoints. One update sees `accumulate` batches of every worker."""
+
+    updates: int = option(60_000, "parameter updates", ge=1)
+    lr: float = option(2e-3, "peak learning rate", gt=0)
+    warmup: int = option(10_000, "updates of linear warm-up, then inverse square root decay", unit="updates", ge=0)
+    betas: tuple[float, float] = option((0.9, 0.98), "Adam's moment decays")
+    weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", ge=0)
+    clip_norm: float = option(10.0, "largest gradient norm", gt=0)
+    accumulate: int = option(1, "batches of each worker in an update", ge=1)
+    label_smoothing: float = option(0.1, "share of a target's probability spread over the vocabulary", ge=0, lt=1)
+    ctc_weight: float = option(0.3, "weight of the CTC loss; the rest is the attention loss", ge=0, le=1)
+    validate_every: int = option(1000, "updates between validations, each with a checkpoint", unit="updates", ge=1)
+    patience: int | None = option(None, "stop after this many validations without a better one; none: never", ge=1)
+    average: int = option(5, "checkpoints whose weights are averaged into the final model", ge=1)
+    average_by: Literal["last", "accuracy", "loss"] = option(
+        "last", "which checkpoints are averaged: the last ones, or the best by development accuracy or loss"
+    )
+    log_every: int = option(50, "updates between progress lines", unit="updates", ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainOptions":
+        if self.warmup > self.updates:
+            raise ValueError(f"warmup ({self.warmup}) is longer than updates ({self.updates})")
+        if self.validate_every > self.updates:
+            raise ValueError(f"validate_every ({self.validate_every}) is longer than updates ({self.updates})")
+        return self

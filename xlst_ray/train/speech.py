@@ -1,0 +1,70 @@
+"""The speech task: recognition and translation are the same, speech in and target text out."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from xlst_ray.batches.batch import Batch
+from xlst_ray.batches.source import BatchSource
+from xlst_ray.model.ctc import ctc_loss_sum
+from xlst_ray.model.loss import label_smoothed_sum
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.text.ids import EOS
+from xlst_ray.train.options import TrainOptions
+from xlst_ray.train.task import LossSum, Position
+
+
+class SpeechTask:
+    """Joint CTC/attention training of an `S2TModel` (Watanabe et al. 2017): (1 - w) attention + w CTC.
+
+    Args:
+        source: this rank's batches.
+        options: label smoothing and the CTC weight.
+        freeze: parameter name -> first update at which it trains.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        model: S2TModel,
+        source: BatchSource,
+        options: TrainOptions,
+        *,
+        freeze: Mapping[str, int] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.model: nn.Module = model
+        self._source, self._options = source, options
+        self._freeze = dict(freeze or {})
+        self._device = device or torch.device("cpu")
+
+    def batches(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        for batch, epoch, number in self._source.train(start.epoch, start.batch):
+            yield batch, Position(epoch, number)
+
+    def dev_batches(self) -> Iterator[Batch]:
+        return self._source.dev()
+
+    def count(self, batch: Batch) -> int:
+        return int(batch.target_lengths.sum())
+
+    def frozen(self, update: int) -> frozenset[str]:
+        return frozenset(name for name, first in self._freeze.items() if update < first)
+
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        """Logs: `nll` (attention, unsmoothed), `accuracy` (teacher-forced tokens right), `ctc`."""
+        features = torch.from_numpy(batch.features).to(self._device).float()
+        frames = torch.from_numpy(batch.frames).to(self._device)
+        targets = torch.from_numpy(batch.targets).to(self._device)
+        inputs = targets.roll(1, dims=1)
+        inputs[:, 0] = EOS  # the decoder starts from </s>, as in fairseq
+        output = model(features, frames, inputs)
+        loss, nll, correct, count = label_smoothed_sum(output.logits, targets, self._options.label_smoothing)
+        logs = {"nll": nll.detach(), "accuracy": correct.detach()}
+        if output.ctc_logits is not None and self._options.ctc_weight > 0:
+            lengths = torch.from_numpy(batch.target_lengths).to(self._device) - 1  # CTC does not emit </s>
+            ctc = ctc_loss_sum(output.ctc_logits, output.encoded_lengths, targets, lengths)
+            loss = (1 - self._options.ctc_weight) * loss + self._options.ctc_weight * ctc
+            logs["ctc"] = ctc.detach()
+        return LossSum(loss, int(count), logs)
