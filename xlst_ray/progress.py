@@ -1,8 +1,15 @@
 """Progress lines for long work: how far, how long to go. Plain lines, so that a log file reads as a terminal."""
 
+import sys
 import time
 
 SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(line: str) -> None:
+    """Print a progress line at once. Not by `print`, which Ray Train replaces and would show twice."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 class Ticker:
@@ -25,7 +32,7 @@ class Ticker:
             return
         self._printed = now
         remaining = (now - self._began) / self._done * (self._total - self._done)
-        print(f"{self._title}  {self._done}/{self._total} {self._unit}, to go {clock(remaining)}", flush=True)
+        say(f"{self._title}  {self._done}/{self._total} {self._unit}, to go {clock(remaining)}")
 
 
 def clock(seconds: float) -> str:

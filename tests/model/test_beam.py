@@ -150,3 +150,8 @@ def test_ctc_greedy_reads_the_best_path_up_to_the_length(build: Build, utterance
         expected.append(tuple(token for token in kept if token not in (BLANK, PAD, EOS)))
     assert ctc_greedy(model, features, lengths) == expected
     assert any(expected)
+
+
+def test_no_utterances_have_no_hypotheses(model: S2TModel, utterances: Utterances) -> None:
+    features, lengths = utterances(20)
+    assert beam_search(model, features[:0], lengths[:0], BeamOptions()) == []

@@ -28,8 +28,8 @@ def test_overrides_change_one_figure_and_other_dropouts_follow_the_dropout() -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dim=250", "multiple of twice the heads"),
-        ("heads=3", "multiple of twice the heads"),
+        ("dim=250", "multiple of the heads"),
+        ("heads=3", "multiple of the heads"),
         ("conv_channels=33", "even"),
         ("strides=[2, 0]", "1 or more"),
         ("strides=[]", "strides"),
@@ -40,6 +40,11 @@ def test_overrides_change_one_figure_and_other_dropouts_follow_the_dropout() -> 
 def test_contradictions_are_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(ModelOptions, None, [override])
+
+
+def test_an_odd_dimension_is_refused_for_its_sines_and_cosines() -> None:
+    with pytest.raises(ConfigError, match="even"):
+        load(ModelOptions, None, ["dim=45", "heads=3"])
 
 
 def test_an_architecture_survives_json() -> None:

@@ -89,8 +89,12 @@ def test_a_decoder_sees_no_later_token(model: S2TModel, utterances: Utterances) 
     torch.testing.assert_close(model.decode(one, encoded)[:, :3], model.decode(other, encoded)[:, :3])
 
 
-def test_in_training_every_parameter_has_a_gradient_and_dropout_acts(build: Build, utterances: Utterances) -> None:
-    model = build(dropout=0.2).train()
+@pytest.mark.parametrize("kind", ["dropout", "attention_dropout", "activation_dropout"])
+def test_in_training_every_parameter_has_a_gradient_and_each_dropout_acts(
+    build: Build, utterances: Utterances, kind: str
+) -> None:
+    none = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    model = build(**{**none, kind: 0.2}).train()
     features, lengths = utterances(30, 17)
     tokens = torch.tensor([[EOS, 4, 5], [EOS, 6, PAD]])
     output = model(features.float(), lengths, tokens)

@@ -33,6 +33,7 @@ def test_over_the_same_vocabulary_the_whole_model_is_taken_over(build: Build) ->
     plan.apply(target)
     assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
     assert (plan.share, plan.unused, plan.boundaries()) == (1.0, (), [])
+    assert {entry.action for entry in plan.entries} == {"loaded"}
 
 
 tokens = st.lists(st.sampled_from([f"t{number}" for number in range(12)]), min_size=2, max_size=12, unique=True)
@@ -99,6 +100,14 @@ def test_a_transformers_checkpoint_is_taken_over_by_a_new_name(
     assert torch.equal(target.decoder.embed_tokens.weight, model.decoder.embed_tokens.weight)
     assert plan.unused == ("lm_head.weight",)
     assert "loaded, renamed from model\n" in re.sub(" +[0-9,]+ +100.0%", "", plan.table())
+
+
+def test_of_two_prefixes_the_longer_one_gives_the_new_name(build: Build) -> None:
+    model, target = build(seed=1), build(seed=2)
+    source = {f"old.{name}".replace("old.encoder.", "old.enc."): tensor for name, tensor in model.state_dict().items()}
+    options = TransferOptions(rename={"old.": "", "old.enc.": "encoder."})
+    plan_transfer(source, pieces(23), target, pieces(23), options).apply(target)
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_the_table_says_what_was_loaded(build: Build) -> None:

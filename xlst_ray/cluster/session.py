@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import ray.data
 
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.errors import ConfigError
@@ -41,7 +42,7 @@ def _start_here(options: ClusterOptions) -> None:
     ray.init(
         address="local",
         num_cpus=options.cpus or os.cpu_count(),
-        include_dashboard=False,
+        include_dashboard=True,  # Ray Train's cleaner of stopped runs asks it which ones are alive
         logging_level=logging.WARNING,
         # A folder of its own: stale files of another cluster break a start. Short: it holds sockets, whose paths are.
         _temp_dir=tempfile.mkdtemp(prefix="xr-", dir="/tmp"),
@@ -51,10 +52,11 @@ def _start_here(options: ClusterOptions) -> None:
 def _quieten() -> None:
     """Leave the terminal to our own progress lines; Ray's logs stay in its session folder."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    quieten_data()
+
+
+def quieten_data() -> None:
+    """The same for Ray Data, in every process that runs a dataset."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray.data
+from ray.data import ActorPoolStrategy
 
 from xlst_ray.audio.augment import SpecAugmentOptions
 from xlst_ray.batches.batch import Batch
@@ -15,6 +16,7 @@ from xlst_ray.batches.index import Index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import plan_epoch
+from xlst_ray.cluster.session import quieten_data
 
 RUN_BATCHES = 8  # batches that a loader makes at one call
 RUNS_AHEAD = 512  # runs of one dataset, at least an epoch; a further dataset follows
@@ -84,6 +86,7 @@ class RaySource:
         return runs
 
     def _stream(self, runs: list[dict[str, int]]) -> Iterator[dict[str, Any]]:
+        quieten_data()
         dataset = ray.data.from_items(runs, override_num_blocks=len(runs)).map_batches(
             RunLoader,
             fn_constructor_args=(
@@ -95,9 +98,8 @@ class RaySource:
                 self._world,
             ),
             batch_size=1,
-            concurrency=1,
+            compute=ActorPoolStrategy(size=1),
             num_cpus=self._loader_cpus,
         )
         dataset.context.execution_options.preserve_order = True
-        dataset.context.enable_progress_bars = False
         yield from dataset.iter_rows()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connected
 from xlst_ray.errors import ConfigError, TrainingError, XlstError
+from xlst_ray.progress import clock, say
 from xlst_ray.train.checkpoint import (
     TrainState,
     average_weights,
@@ -90,7 +91,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
         prune_checkpoints(checkpoints, [checkpoints / checkpoint_name(update) for update in updates])
 
     done = list_checkpoints(checkpoints)
-    observer = Observer(lambda progress: print(progress_line(job.title, progress), flush=True), keep)
+    observer = Observer(lambda progress: say(progress_line(job.title, progress)), keep)
     world = World(device=_device())
     task = job.build(world, streaming=False)
     state = fit(task, job.options, checkpoints, observer, seed=job.seed, world=world, resume=done[-1] if done else None)
@@ -112,6 +113,7 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
             # The folder carries the fingerprint of the configuration, so the same name is the same run, to be resumed.
             name="checkpoints",
             storage_path=folder if "://" in folder else storage.locate(folder)[1],
+            logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=job.options.average,
@@ -154,7 +156,7 @@ def _worker(config: dict[str, Any]) -> None:
             delete_local_checkpoint_after_upload=True,
         )
 
-    observer = Observer(lambda progress: print(progress_line(job.title, progress), flush=True), report)
+    observer = Observer(lambda progress: say(progress_line(job.title, progress)), report)
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         resume = None if start is None else _fetch(start, Path(temporary) / "resume")
         task = job.build(world, streaming=True)
@@ -179,8 +181,7 @@ def _device() -> torch.device:
 def progress_line(title: str, progress: Progress) -> str:
     """One line: how far, the losses, how long to go, and how much of the time went into waiting for data."""
     logs = "  ".join(f"{name} {value:.3f}" for name, value in progress.logs.items())
-    minutes, seconds = divmod(round(progress.remaining), 60)
     return (
         f"{title}  update {progress.update}/{progress.updates}  {logs}  lr {progress.lr:.2e}"
-        f"  waiting for data {progress.waiting:.0%}  to go {minutes}:{seconds:02d}"
+        f"  waiting for data {progress.waiting:.0%}  to go {clock(progress.remaining)}"
     )

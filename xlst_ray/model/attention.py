@@ -48,7 +48,7 @@ class Attention(nn.Module):
         return joined
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
 
 def _attend_with_cheap_dropout(queries: Tensor, seen: KeysValues, mask: Tensor | None, dropout: float) -> Tensor:

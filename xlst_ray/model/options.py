@@ -107,8 +107,8 @@ class ModelOptions(Section):
     @model_validator(mode="after")
     def _no_contradiction(self) -> Self:
         built = self.architecture()
-        if built.dim % (2 * built.heads):
-            raise ValueError(f"dim {built.dim} must be a multiple of twice the heads ({built.heads})")
+        if built.dim % built.heads or built.dim % 2:
+            raise ValueError(f"dim {built.dim} must be even and a multiple of the heads ({built.heads})")
         if built.conv_channels % 2:
             raise ValueError(f"conv_channels {built.conv_channels} must be even: half of them are gates")
         if min(built.strides) < 1:

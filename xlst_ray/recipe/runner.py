@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xlst_ray import storage
-from xlst_ray.progress import clock
+from xlst_ray.progress import clock, say
 from xlst_ray.stages.stage import Stage, StageResult, run_stage
 
 
@@ -33,9 +33,9 @@ class Runner:
         self._number += 1
         folder = storage.join(self._workspace, "stages", stage.folder_name)
         head = f"[{self._number}/{self._total}] {title}"
-        print(f"{head} ... {folder}{self._time_to_go()}", flush=True)
+        say(f"{head} ... {folder}{self._time_to_go()}")
         result = run_stage(stage, folder, work)
-        print(f"{head} {'was done before' if result.reused else f'done in {clock(result.seconds)}'}", flush=True)
+        say(f"{head} {'was done before' if result.reused else f'done in {clock(result.seconds)}'}")
         self._note(title, result)
         self.results[title] = result
         return result
@@ -43,7 +43,7 @@ class Runner:
     def skip(self, title: str, reason: str) -> None:
         """Count a stage that cannot be."""
         self._number += 1
-        print(f"[{self._number}/{self._total}] {title} left out: {reason}", flush=True)
+        say(f"[{self._number}/{self._total}] {title} left out: {reason}")
 
     def _note(self, title: str, result: StageResult) -> None:
         updates = self._updates.get(title, 0)

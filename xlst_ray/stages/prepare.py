@@ -11,6 +11,7 @@ from xlst_ray.corpora.convert import convert_shard, plan_shards, sum_counts
 from xlst_ray.corpora.open import open_corpus
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.errors import DataError
+from xlst_ray.progress import say
 from xlst_ray.shards.options import ShardOptions
 from xlst_ray.stages.stage import Stage
 
@@ -48,10 +49,9 @@ def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> di
     }
     for split, count in counts.items():
         rejected = ", ".join(f"{number} {reason}" for reason, number in count["rejected"].items()) or "none"
-        print(
+        say(
             f"{title}: {split} {count['kept']} of {count['rows']} utterances, {count['seconds'] / 3600:.2f} h; "
-            f"rejected: {rejected}",
-            flush=True,
+            f"rejected: {rejected}"
         )
     if not any(count["kept"] for count in counts.values()):
         raise DataError(

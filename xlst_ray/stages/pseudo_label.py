@@ -10,6 +10,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.engines import open_translator
 from xlst_ray.mt.labels import assemble_labels, bucket_urls, human_labels, sum_counts, translate_bucket, write_buckets
 from xlst_ray.mt.options import EngineOptions
+from xlst_ray.progress import say
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.stages.stage import Stage
 
@@ -66,7 +67,7 @@ def pseudo_label(
     urls = [url for split in splits for url in shard_urls(shards, split)]
     total = sum_counts(map_items(f"{title}, label files", "shards", label, urls, cluster))
     reasons = ", ".join(f"{number} {reason}" for reason, number in total["reasons"].items()) or "none"
-    print(f"{title}: {total['ok']} of {total['rows']} rows have a label; without: {reasons}", flush=True)
+    say(f"{title}: {total['ok']} of {total['rows']} rows have a label; without: {reasons}")
     if total["ok"] == 0:
         raise DataError(
             f"no sentence has a translation into {target} ({reasons})",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlst_ray import storage
+from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts
 from xlst_ray.text.leakage import LeakageOptions, LeakageReport, find_overlap, sentence_key, sentence_keys
 from xlst_ray.text.normalise import TextOptions, normalise
@@ -43,7 +44,7 @@ class HeldOut:
             LeakageError: a test or dev sentence stands in a text that is neither to be dropped from nor allowed.
         """
         report = find_overlap(self.texts(), training, self.lang, options.min_words)
-        print(report.table(), flush=True)
+        say(report.table())
         report.refuse([*options.allow, *options.drop])
         return report
 
@@ -70,5 +71,5 @@ def make_vocabulary(
     normalised = (normalise(sentence, lang, text) for lang, sentences in texts for sentence in sentences)
     vocabulary = train_vocabulary(normalised, options)
     storage.write_bytes(storage.join(folder, VOCABULARY_FILE), vocabulary.to_bytes())
-    print(f"vocabulary: {len(vocabulary)} pieces ({options.kind})", flush=True)
+    say(f"vocabulary: {len(vocabulary)} pieces ({options.kind})")
     return {"pieces": len(vocabulary), "vocabulary": vocabulary.fingerprint}

@@ -33,6 +33,7 @@ from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
+from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts, iter_translations
 from xlst_ray.stages.stage import Stage, finished
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out
@@ -194,7 +195,7 @@ def train_speech(
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, storage.join(folder, INIT_FOLDER))
     storage.write_bytes(storage.join(folder, "transfer.txt"), transfer.encode())
-    print(transfer, flush=True)
+    say(transfer)
 
     job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, cluster.loader_cpus)
     trained = run_training(job, folder, cluster)
@@ -242,11 +243,10 @@ def _describe(title: str, index: Index, model: S2TModel, options: SpeechOptions)
     infeasible = float(np.mean(needed > model.output_lengths(torch.from_numpy(index.frames)).numpy()))
     unknown = float(np.mean(np.concatenate(index.tokens) == UNK))
     parameters = sum(p.numel() for p in model.parameters())
-    print(
+    say(
         f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
         f"{unknown:.2%} unknown tokens, {infeasible:.2%} with too few encoder steps for CTC; "
-        f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }",
-        flush=True,
+        f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }"
     )
     if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:
         raise DataError(

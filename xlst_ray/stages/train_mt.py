@@ -16,6 +16,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.lm import LMInfo, LMOptions, build_lm, load_lm, save_lm, train_tokenizer
 from xlst_ray.mt.lm_task import LMTask
 from xlst_ray.mt.pairs import Pair, PairsOptions, read_pairs
+from xlst_ray.progress import say
 from xlst_ray.train.checkpoint import load_weights
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
@@ -106,7 +107,7 @@ def train_mt(
             f"{title}: {len(pairs)} sentence pairs are too few, with {options.dev_pairs} held back to validate on",
             hint="name sources of sentence pairs under pairs, or lower dev_pairs",
         )
-    print(f"{title}: {len(pairs)} sentence pairs {info.source}-{info.target}", flush=True)
+    say(f"{title}: {len(pairs)} sentence pairs {info.source}-{info.target}")
     tokenizer = train_tokenizer((side for pair in pairs for side in pair), options.model)
     model = build_lm(options.model, tokenizer, seed)
     _save(model, tokenizer, info, storage.join(folder, INIT_FOLDER))

@@ -54,7 +54,7 @@ class SpeechTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """Logs: `nll` (attention, unsmoothed), `accuracy` (teacher-forced tokens right), `ctc`."""
-        features = torch.from_numpy(batch.features).to(self._device).float()
+        features = torch.tensor(batch.features).to(self._device).float()
         frames = torch.from_numpy(batch.frames).to(self._device)
         targets = torch.from_numpy(batch.targets).to(self._device)
         inputs = targets.roll(1, dims=1)
