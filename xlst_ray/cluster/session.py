@@ -52,7 +52,7 @@ def _start_here(options: ClusterOptions) -> None:
 def _quieten() -> None:
     """Leave the terminal to our own progress lines; Ray's logs stay in its session folder."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     quieten_data()
 
 

@@ -3,6 +3,7 @@
 With no workers the same loop runs in this process.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ def _fit_on_ray(trainer: TorchTrainer, job: TrainJob) -> Any:
 def _worker(config: dict[str, Any]) -> None:
     """The body of every Ray Train worker."""
     job: TrainJob = config["job"]
+    logging.getLogger().setLevel(logging.WARNING)  # Ray Train tells of every report at INFO
     context = ray.train.get_context()
     torch.set_num_threads(config["threads"])
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())

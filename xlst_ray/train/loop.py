@@ -54,7 +54,9 @@ def fit(
     """
     world = world or World()
     task.model.to(world.device).train()
-    optimizer = AdamW(task.model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay)
+    optimizer = AdamW(
+        task.model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True
+    )
     state = TrainState() if resume is None else load_checkpoint(resume, task.model, optimizer)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state

@@ -1,0 +1,36 @@
+# The two commands of a fresh machine: `make demo` and `make test`. Both make the environment first, once.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint format setup clean help
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make the environment in .venv; again only when pyproject.toml has changed
+
+$(READY): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON): set PYTHON=... to a Python of version 3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(READY)  ## run the recipe on the built-in corpus: about 15 minutes on two cores
+	$(BIN)/python jobs/run.py --config jobs/configs/demo.yaml $(ARGS)
+
+test: $(READY) lint  ## format, lint, types and tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## delete the environment and all caches; results in runs/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
