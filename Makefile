@@ -1,5 +1,5 @@
 # The two commands of a fresh machine: `make demo` and `make test`. Both make the environment first, once.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -12,7 +12,8 @@ help:  ## what can be made
 setup: $(READY)  ## make the environment in .venv; again only when pyproject.toml has changed
 
 $(READY): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON): set PYTHON=... to a Python of version 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: needs Python 3.11 or newer: make PYTHON=/path/to/python ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
 	@touch $@

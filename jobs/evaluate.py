@@ -9,7 +9,8 @@ import sys
 from xlst_ray.batches.index import Source
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import option
+from xlst_ray.config import Url, option
+from xlst_ray.errors import ConfigError
 from xlst_ray.shards.schema import Split
 from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
 from xlst_ray.stages.stage import Stage, finished, run_stage
@@ -18,19 +19,23 @@ from xlst_ray.stages.stage import Stage, finished, run_stage
 class EvaluateJob(EvaluateOptions):
     """A model, test data, and the folder of the results."""
 
-    model: str = option(..., "folder or URL of the model, from jobs/train.py")
-    shards: str = option(..., "folder or URL of the shards")
+    model: Url = option(..., "folder or URL of the model, from jobs/train.py")
+    shards: Url = option(..., "folder or URL of the shards")
     split: Split = option("test", "split to recognise")
-    labels: str | None = option(None, "folder or URL of labels, where the references are translations")
-    out: str = option(..., "folder or URL of the results")
+    labels: Url | None = option(None, "folder or URL of labels, where the references are translations")
+    out: Url = option(..., "folder or URL of the results")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
 
 def work(job: EvaluateJob) -> str:
     options = EvaluateOptions.model_validate({name: getattr(job, name) for name in EvaluateOptions.model_fields})
-    inputs = {"model": finished(job.model).fingerprint, "shards": finished(job.shards).fingerprint}
+    model, shards = finished(job.model, "lang"), finished(job.shards, "corpus")
+    inputs, lang = {"model": model.fingerprint, "shards": shards.fingerprint}, shards.config["corpus"]["lang"]
     if job.labels is not None:
-        inputs["labels"] = finished(job.labels).fingerprint
+        labels = finished(job.labels, "target")
+        inputs["labels"], lang = labels.fingerprint, labels.config["target"]
+    if model.config["lang"] != lang:
+        raise ConfigError(f"writes {model.config['lang']}, but the references are in {lang}", where=job.model)
     stage = Stage("test", {**options.resolved(), "split": job.split}, inputs)
     test = Source(job.shards, job.split, job.labels)
     result = run_stage(

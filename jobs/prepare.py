@@ -7,7 +7,7 @@ import sys
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import option
+from xlst_ray.config import Url, option
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.stage import run_stage
 
@@ -15,7 +15,7 @@ from xlst_ray.stages.stage import run_stage
 class PrepareJob(PrepareOptions):
     """A corpus and the folder of its shards."""
 
-    out: str = option(..., "folder or URL of the shards")
+    out: Url = option(..., "folder or URL of the shards")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
 

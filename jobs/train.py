@@ -7,7 +7,7 @@ import sys
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import option
+from xlst_ray.config import Seed, Url, option
 from xlst_ray.stages.stage import run_stage
 from xlst_ray.stages.train import SpeechOptions, describe_training, speech_data, train_speech
 from xlst_ray.text.vocabulary import VocabularyOptions
@@ -16,14 +16,14 @@ from xlst_ray.text.vocabulary import VocabularyOptions
 class TrainJob(SpeechOptions):
     """Data, model, and its folder."""
 
-    shards: str = option(..., "folder or URL of the shards; they need the splits train and dev")
-    labels: str | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
-    init: str | None = option(None, "folder or URL of the model to start from; none: random weights")
-    vocabulary: str | None = option(None, "folder or URL with a vocabulary.model; none: made from the training targets")
+    shards: Url = option(..., "folder or URL of the shards; they need the splits train and dev")
+    labels: Url | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
+    init: Url | None = option(None, "folder or URL of the model to start from; none: random weights")
+    vocabulary: Url | None = option(None, "folder or URL with a vocabulary.model; none: made from the training targets")
     pieces: VocabularyOptions = option(VocabularyOptions, "the vocabulary, where it is made here")
-    held_out: str | None = option(None, "file of held-out sentence keys, one a line, that are not trained on")
-    out: str = option(..., "folder or URL of the model")
-    seed: int = option(1, "of everything random", ge=0)
+    held_out: Url | None = option(None, "file of held-out sentence keys, one a line, that are not trained on")
+    out: Url = option(..., "folder or URL of the model")
+    seed: Seed = option(1, "of everything random")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
 

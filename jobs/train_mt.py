@@ -7,7 +7,7 @@ import sys
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import option
+from xlst_ray.config import LanguageCode, Seed, Url, option
 from xlst_ray.mt.lm import LMInfo
 from xlst_ray.stages.stage import Stage, fingerprint, run_stage
 from xlst_ray.stages.train_mt import MTOptions, collect_pairs, train_mt
@@ -16,10 +16,10 @@ from xlst_ray.stages.train_mt import MTOptions, collect_pairs, train_mt
 class MTJob(MTOptions):
     """Sentence pairs, a model, and its folder."""
 
-    out: str = option(..., "folder or URL of the model")
-    source: str = option(..., "language code to translate from")
-    target: str = option(..., "language code to translate into")
-    seed: int = option(1, "of everything random", ge=0)
+    out: Url = option(..., "folder or URL of the model")
+    source: LanguageCode = option(..., "language code to translate from")
+    target: LanguageCode = option(..., "language code to translate into")
+    seed: Seed = option(1, "of everything random")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
 

@@ -32,7 +32,7 @@ def run_job(kind: type[S], work: Callable[[S], str], about: str | None, argument
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.lr=1e-3 or 'arms=[direct]'")
-    parsed = parser.parse_args(arguments)
+    parsed = parser.parse_intermixed_args(arguments)
     try:
         print(work(load(kind, parsed.config, parsed.overrides)))
     except XlstError as error:

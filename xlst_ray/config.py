@@ -6,25 +6,27 @@ A room declares its section as a subclass of `Section`, field by field with `opt
 
 import difflib
 import json
+import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from xlst_ray.errors import ConfigError
+from xlst_ray.languages import language
+from xlst_ray.plain_yaml import parse_yaml
 
 
 class Section(BaseModel):
-    """A frozen part of the configuration. Unknown keys are refused; defaults are validated too."""
+    """A frozen part of the configuration. Unknown keys are refused; defaults are validated too; numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def resolved(self) -> dict[str, Any]:
         """All fields, defaults included, as JSON values: what lies beside every result."""
@@ -36,6 +38,25 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+
+
+def absolute(url: str) -> str:
+    """A path as seen from everywhere: the workers of a cluster have other working folders than the job."""
+    if not url.strip():
+        raise ValueError("must not be empty")
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
+def _language_code(code: str) -> str:
+    try:
+        return language(code).code
+    except ConfigError as error:
+        raise ValueError(f"{error.what}; {error.hint}") from None
+
+
+LanguageCode = Annotated[str, AfterValidator(_language_code)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what both torch and numpy take
+Url = Annotated[str, AfterValidator(absolute)]
 
 
 def option(default: Any = ..., help: str = "", *, unit: str | None = None, **constraints: Any) -> Any:
@@ -68,7 +89,8 @@ def load(kind: type[S], file: str | Path | None = None, overrides: Sequence[str]
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error), where=None if file is None else str(file), hint=_HELP_HINT) from None
+        places = [str(place) for place in (file, "overrides" if overrides else None) if place is not None]
+        raise ConfigError(_explain(error), where=" and ".join(places) or None, hint=_HELP_HINT) from None
 
 
 def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -108,6 +130,8 @@ def _describe_field(key: str, field: FieldInfo) -> str:
 
 def _type_name(annotation: Any) -> str:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _type_name(args[0])
     if origin is typing.Literal:
         return "|".join(str(value) for value in args)
     if origin in (typing.Union, UnionType):
@@ -129,7 +153,10 @@ def _entry_of(annotation: Any) -> type[Section] | None:
 
 def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str = "") -> None:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'the configuration'} must be a mapping of keys", where=where)
+        hint = f"write {prefix}<key>=value, or leave it out" if prefix else None
+        raise ConfigError(
+            f"{prefix.rstrip('.') or 'the configuration'} must be a mapping of keys", where=where, hint=hint
+        )
     for key, value in values.items():
         field = kind.model_fields.get(str(key))
         if field is None:
@@ -139,6 +166,9 @@ def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str
             _refuse_unknown(section, value, where=where, prefix=f"{prefix}{key}.")
         elif entry is not None and isinstance(value, Mapping):
             for name, inner in value.items():
+                if name in entry.model_fields and not isinstance(inner, Mapping):
+                    hint = f"entries have names: write {prefix}{key}.<name>.{name}=..."
+                    raise ConfigError(f"{prefix}{key}.{name} is no entry", where=where, hint=hint)
                 _refuse_unknown(entry, inner, where=where, prefix=f"{prefix}{key}.{name}.")
 
 
@@ -154,23 +184,28 @@ def _nearest(kind: type[Section], prefix: str, key: str) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the file ({error.strerror})", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 (byte {error.start})", where=str(path)) from None
+    except ValueError as error:
         raise ConfigError(f"is not YAML: {error}", where=str(path)) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError("must be a mapping of keys", where=str(path))
+        raise ConfigError("must be a mapping of keys", where=str(path), hint="write key: value, one a line")
     return values
 
 
 def _parse_value(text: str, override: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"cannot read the value of {override!r} as YAML") from None
+        return parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read the value of {override!r} as YAML: {error}",
+            hint="text with special characters needs quotes that the shell leaves: 'key=\"value\"'",
+        ) from None
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,16 +216,28 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+_IN_OUR_WORDS: Final = {  # by pydantic's type of error
+    "missing": "is required",
+    "tuple_type": "must be a list, in brackets and with commas",
+    "dict_type": "must be a mapping of keys",
+    "string_type": "must be text, in quotes where it looks like something else",
+}
+
+
 def _explain(error: ValidationError) -> str:
-    return "; ".join(_explain_one(item["loc"], item) for item in error.errors())
+    found = error.errors()
+    # A list with a wrong entry is reported a second time, as too short without it.
+    inner = {item["loc"][:-1] for item in found if item["loc"]}
+    return "; ".join(
+        _explain_one(item["loc"], item) for item in found if not (item["type"] == "too_short" and item["loc"] in inner)
+    )
 
 
 def _explain_one(location: Iterable[int | str], item: Any) -> str:
     key = ".".join(str(part) for part in location)
-    message = str(item["msg"]).removeprefix("Value error, ")
-    given = (
-        ""
-        if item["input"] is PydanticUndefined or isinstance(item["input"], (Section, dict))
-        else f" (given {item['input']!r})"
+    message = _IN_OUR_WORDS.get(item["type"]) or str(item["msg"]).removeprefix("Value error, ")
+    hidden = (
+        item["type"] == "missing" or item["input"] is PydanticUndefined or isinstance(item["input"], (Section, dict))
     )
+    given = "" if hidden else f" (given {item['input']!r})"
     return f"{key}: {message}{given}" if key else f"{message}{given}"

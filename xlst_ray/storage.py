@@ -7,12 +7,14 @@ as strings; a plain path is the local file system. Writes are atomic: a reader n
 import io
 import json
 import os
+import string
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +28,10 @@ def locate(url: str) -> tuple[fs.FileSystem, str]:
     if "://" not in url:
         return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
     try:
-        filesystem, path = fs.FileSystem.from_uri(url)
+        filesystem, path = fs.FileSystem.from_uri(quote(url, safe=string.punctuation))  # names may hold spaces and é
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise DataError(f"cannot be opened as a storage URL ({error})", where=url) from None
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot be opened as a storage URL ({reason})", where=url) from None
     return filesystem, path
 
 
@@ -47,9 +50,16 @@ def exists(url: str) -> bool:
 
 
 def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
-    """URLs of the files in a folder whose names end in `suffix`, sorted; empty where there is no such folder."""
+    """URLs of the files in a folder whose names end in `suffix`, sorted; empty where there is no such folder.
+
+    Raises:
+        DataError: it is a file.
+    """
     filesystem, path = locate(url)
-    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+    try:
+        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+    except NotADirectoryError:
+        raise DataError("is a file, not a folder", where=url) from None
     return sorted(
         join(url, os.path.relpath(info.path, path))
         for info in found
@@ -59,19 +69,28 @@ def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[s
 
 @contextmanager
 def open_input(url: str) -> Iterator[pa.NativeFile]:
-    """A random-access file. Raises `DataError` where it is missing."""
+    """A random-access file. Raises `DataError` where it is missing, or is local and cannot be opened."""
     filesystem, path = locate(url)
     try:
         file = filesystem.open_input_file(path)
     except FileNotFoundError:
         raise DataError("no such file", where=url) from None
+    except OSError as error:
+        if not isinstance(filesystem, fs.LocalFileSystem):
+            raise  # a store that does not answer says nothing about the file
+        reason = "it is a folder" if os.path.isdir(path) else str(error)
+        raise DataError(f"cannot be read ({reason})", where=url) from None
     with file:
         yield file
 
 
 @contextmanager
 def open_output(url: str) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when the block ends without an exception, and not otherwise."""
+    """A file that appears under its name when the block ends without an exception, and not otherwise.
+
+    Raises:
+        DataError: no such local file can be made.
+    """
     filesystem, path = locate(url)
     if not isinstance(filesystem, fs.LocalFileSystem):
         buffer = io.BytesIO()
@@ -80,16 +99,29 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
             stream.write(buffer.getvalue())
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _writable(url):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
     try:
-        with temporary.open("wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        with _writable(url):
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writable(url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot be written ({error.strerror})", where=url, hint="is a file in the way, or may you not write there?"
+        ) from None
 
 
 def read_bytes(url: str) -> bytes:
@@ -131,21 +163,17 @@ def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
             raise DataError(
                 f"has no column {', '.join(missing)}", where=url, hint=f"it has {', '.join(file.schema_arrow.names)}"
             )
-        try:
-            return file.read(columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise _not_parquet(url, error) from None
+        return file.read(columns=columns)
 
 
 @contextmanager
 def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file for reading by row group. Raises `DataError` as `read_table`."""
+    """A Parquet file for reading by row group. What cannot be read within the block is a `DataError` too."""
     with open_input(url) as file:
         try:
-            parquet = pq.ParquetFile(file)
+            yield pq.ParquetFile(file)
         except (pa.ArrowException, OSError) as error:
             raise _not_parquet(url, error) from None
-        yield parquet
 
 
 def write_table(url: str, table: pa.Table, *, row_group_size: int | None = None, compression: str = "zstd") -> None:
@@ -157,7 +185,7 @@ def _not_parquet(url: str, error: Exception) -> DataError:
     return DataError(
         f"cannot be read as Parquet ({str(error).splitlines()[0]})",
         where=url,
-        hint="the file is damaged or was cut off; delete it and run the job that made it again",
+        hint="it is damaged or cut off: delete it and its stage's manifest.json, and run the job that made it again",
     )
 
 

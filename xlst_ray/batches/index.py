@@ -115,6 +115,7 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     """
     urls = shard_urls(source.shards, source.split)
     counts: Counter[str] = Counter()
+    total_seconds = 0.0
     kept: list[tuple[str, int, int, int, list[int]]] = []
     for shard, url in enumerate(urls):
         for row, (name, seconds, sentence) in enumerate(_targets(url, source.labels)):
@@ -127,10 +128,11 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
                 reason = "held-out sentence"
             counts[reason or "kept"] += 1
             if reason is None:
-                counts["seconds"] += round(seconds)
+                total_seconds += seconds
                 kept.append((name, shard, row, frames, tokens))
     if not kept:
         raise DataError(f"no utterance of the split {source.split} can be used: {dict(counts)}", where=source.shards)
+    counts["seconds"] = round(total_seconds)
     ids, shards, rows, lengths, sentences = zip(*kept, strict=True)
     shard_of, row_of, frames_of = (np.array(column, dtype=np.int64) for column in (shards, rows, lengths))
     tokens_of = tuple(np.array(sentence, dtype=np.int64) for sentence in sentences)

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -14,7 +16,6 @@ from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import plan_epoch, plan_held_out
-from xlst_ray.shards.schema import ROW_GROUP_ROWS
 
 
 class BatchLoader:
@@ -70,13 +71,14 @@ class BatchLoader:
 
     def _compute(self, rows: Sequence[int]) -> list[Tensor]:
         audio = self._read_audio(rows)
-        waves = [torch.from_numpy(decode_flac(audio[row])) for row in rows]
-        lengths = torch.tensor([len(wave) for wave in waves])
-        padded = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
-        with torch.inference_mode():
-            features, frames = self._fbank(padded, lengths)
-            features = utterance_cmvn(features, frames)
-        return [f[:n].half() for f, n in zip(features, frames.tolist(), strict=True)]
+        return [self._compute_one(audio[row]) for row in rows]
+
+    @torch.inference_mode()
+    def _compute_one(self, flac: bytes) -> Tensor:
+        # Alone, not as a batch: sums over padding differ in the last bit, and a resumed run would not be the same.
+        wave = torch.from_numpy(decode_flac(flac))[None]
+        features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
+        return utterance_cmvn(features, frames)[0].half()
 
     def _read_audio(self, rows: Sequence[int]) -> dict[int, bytes]:
         """FLAC by row of the index; each shard is opened once, and only the row groups that are needed are read."""
@@ -85,10 +87,17 @@ class BatchLoader:
             by_shard[int(self.index.shard[row])].append(row)
         found: dict[int, bytes] = {}
         for shard, members in by_shard.items():
-            groups = sorted({int(self.index.row[row]) // ROW_GROUP_ROWS for row in members})
             with storage.open_parquet(self.index.urls[shard]) as file:
-                column = file.read_row_groups(groups, columns=["audio"])["audio"]
-            for row in members:
-                group, offset = divmod(int(self.index.row[row]), ROW_GROUP_ROWS)
-                found[row] = column[groups.index(group) * ROW_GROUP_ROWS + offset].as_py()
+                audio = _read_rows(file, "audio", self.index.row[members])
+            found.update(zip(members, audio, strict=True))
         return found
+
+
+def _read_rows(file: pq.ParquetFile, column: str, rows: Ints) -> list[bytes]:
+    """A column at some rows, whatever the file's row groups are."""
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    group_of_row = np.repeat(np.arange(len(sizes)), sizes)
+    groups = np.unique(group_of_row[rows])
+    present = np.flatnonzero(np.isin(group_of_row, groups))
+    values = file.read_row_groups(groups.tolist(), columns=[column])[column]
+    return list(values.take(np.searchsorted(present, rows)).to_pylist())

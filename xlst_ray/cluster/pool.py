@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy
 from ray.exceptions import RayError
 
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.session import connected
+from xlst_ray.cluster.session import connect
 from xlst_ray.errors import XlstError
 from xlst_ray.progress import Ticker
 
@@ -51,19 +51,19 @@ def map_items(
     """
     if not items:
         return
-    with connected(cluster):
-        rows = ray.data.from_items([{"item": json.dumps(item)} for item in items], override_num_blocks=len(items))
-        compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
-        work = _Worker if pool is not None else _as_task(make)
-        arguments = {} if pool is None else {"fn_constructor_args": (make,)}
-        results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
-        ticker = Ticker(title, len(items), unit)
-        try:
-            for row in results.iter_rows():
-                ticker.tick()
-                yield json.loads(row["result"])
-        except RayError as error:
-            raise _ours(error) or error from None
+    connect(cluster)
+    rows = ray.data.from_items([{"item": json.dumps(item)} for item in items], override_num_blocks=len(items))
+    compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
+    work = _Worker if pool is not None else _as_task(make)
+    arguments = {} if pool is None else {"fn_constructor_args": (make,)}
+    results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
+    ticker = Ticker(title, len(items), unit)
+    try:
+        for row in results.iter_rows():
+            ticker.tick()
+            yield json.loads(row["result"])
+    except RayError as error:
+        raise _ours(error) or error from None
 
 
 def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, Any]]:

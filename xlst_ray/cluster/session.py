@@ -1,10 +1,9 @@
-"""Joining a Ray cluster, or starting one for the time of a job."""
+"""Joining a Ray cluster, or starting one that ends with the process."""
 
 import logging
 import os
+import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import ray
 import ray.data
@@ -13,15 +12,15 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.errors import ConfigError
 
 
-@contextmanager
-def connected(options: ClusterOptions) -> Iterator[None]:
-    """Ray for the block: the one this process is in already, the one named, or one started here and stopped after.
+def connect(options: ClusterOptions) -> None:
+    """Ray from here to the end of the process: the cluster it is in already, the one named, or one started here.
+
+    Called where Ray is first needed, so that a run with nothing left to do does not wait for a cluster.
 
     Raises:
         ConfigError: no cluster answers at the address.
     """
     if ray.is_initialized():
-        yield
         return
     _quieten()
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
@@ -29,13 +28,17 @@ def connected(options: ClusterOptions) -> Iterator[None]:
         if address == "local":
             _start_here(options)
         else:
+            _knock(address)
             ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"cannot reach the Ray cluster ({error})", where=f"cluster.address={address}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens at `host:port`: Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _start_here(options: ClusterOptions) -> None:

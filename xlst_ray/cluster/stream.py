@@ -26,7 +26,7 @@ SECONDS_BETWEEN_STEPS = 0.05
 RUNS_AHEAD = 512  # runs of one dataset, at least an epoch; a further dataset follows
 
 
-class _Unhurried(ExecutionCallback):
+class _Unhurried(ExecutionCallback):  # type: ignore[misc]  # Ray is untyped here
     """Lets Ray Data's executor rest between its steps.
 
     Training is slower than loading, so that the loader's output is mostly held back; the executor then polls without a

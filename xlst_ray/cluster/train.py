@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.session import connected
+from xlst_ray.cluster.session import connect
 from xlst_ray.errors import ConfigError, TrainingError, XlstError
 from xlst_ray.progress import clock, say
 from xlst_ray.train.checkpoint import (
@@ -77,8 +77,8 @@ def run_training(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained
     """
     if cluster.workers == 0:
         return _run_here(job, folder, cluster)
-    with connected(cluster):
-        return _run_on_ray(job, folder, cluster)
+    connect(cluster)
+    return _run_on_ray(job, folder, cluster)
 
 
 def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:

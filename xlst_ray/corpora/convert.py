@@ -122,11 +122,7 @@ def _read_recording(url: str) -> bytes:
     try:
         return storage.read_bytes(url)
     except DataError as error:
-        raise _Rejected("missing", error.what) from None
-    except OSError as error:
-        if not storage.is_local(url):
-            raise
-        raise _Rejected("unreadable", str(error)) from None
+        raise _Rejected("unreadable" if storage.exists(url) else "missing", error.what) from None
 
 
 def _shard_row(row: Utterance, recordings: _Recordings, options: ShardOptions) -> dict[str, Any]:

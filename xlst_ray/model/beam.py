@@ -10,8 +10,11 @@ from torch import Tensor
 from xlst_ray.config import Section, option
 from xlst_ray.model.cache import DecoderCache
 from xlst_ray.model.ctc import ctc_collapse
+from xlst_ray.model.ctc_prefix import NEVER, CTCPrefixScorer
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BOS, EOS, PAD
+
+CANDIDATES_PER_BEAM = 3  # tokens that CTC scores, for each beam: those that attention finds likeliest
 
 
 class BeamOptions(Section):
@@ -24,6 +27,7 @@ class BeamOptions(Section):
     )
     max_tokens: int = option(10, "what is added to that cap (fairseq's max_len_b)", unit="tokens", ge=1)
     min_tokens: int = option(1, "a hypothesis does not end before (fairseq's min_len)", unit="tokens", ge=0)
+    ctc_weight: float = option(0.0, "share of the CTC head's prefix score; 0: the attention decoder alone", ge=0, lt=1)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ def beam_search(model: S2TModel, features: Tensor, lengths: Tensor, options: Bea
     with _evaluating(model):
         encoded = model.encode(features, lengths)
         caps = (encoded.lengths * options.max_tokens_ratio).long() + options.max_tokens
-        search = _Search(model.decoder.start(encoded, options.beam), caps, options)
+        ctc = None
+        if options.ctc_weight > 0:
+            ctc = CTCPrefixScorer(model.ctc_logits(encoded), encoded.lengths, options.beam)
+        search = _Search(model.decoder.start(encoded, options.beam), caps, options, ctc)
         while search.utterances.numel():
             search.advance(model.decoder.step(search.tokens[:, :, -1], search.cache))
     return [search.results[number] for number in range(len(features))]
@@ -70,9 +77,11 @@ def ctc_greedy(model: S2TModel, features: Tensor, lengths: Tensor) -> list[tuple
 class _Search:
     """The running and the finished hypotheses of the utterances that are still in the batch (N of B)."""
 
-    def __init__(self, cache: DecoderCache, caps: Tensor, options: BeamOptions) -> None:
+    def __init__(
+        self, cache: DecoderCache, caps: Tensor, options: BeamOptions, ctc: CTCPrefixScorer | None = None
+    ) -> None:
         batch, beams, device = len(caps), options.beam, caps.device
-        self.cache, self.caps, self.options = cache, caps, options
+        self.cache, self.caps, self.options, self.ctc = cache, caps, options, ctc
         self.results: dict[int, list[Hypothesis]] = {}
         self.utterances = torch.arange(batch, device=device)
         self.tokens = torch.full((batch, beams, 1), EOS, device=device)  # N, K, steps + 1; the first starts the decoder
@@ -88,6 +97,9 @@ class _Search:
         scores[:, :, [BOS, PAD]] = -torch.inf
         if count <= self.options.min_tokens:
             scores[:, :, EOS] = -torch.inf
+        prefixes = None
+        if self.ctc is not None:
+            scores, prefixes = self._join_ctc(scores, self.ctc)
         # Twice as many as are kept: when all of the first half end there are as many to go on with.
         best, index = (scores + self.log_probs[:, :, None]).flatten(1).topk(2 * beams)
         parents, tokens = index // scores.shape[2], index % scores.shape[2]
@@ -98,10 +110,23 @@ class _Search:
         self._keep_ended(extended[:, :beams], normalised[:, :beams].masked_fill(~ends[:, :beams], -torch.inf))
         self.log_probs, chosen = best.masked_fill(ends, -torch.inf).topk(beams)
         self.tokens = _rows(extended, chosen)
-        self.cache.reorder(parents.gather(1, chosen))
+        parents, tokens = parents.gather(1, chosen), tokens.gather(1, chosen)
+        self.cache.reorder(parents)
+        if self.ctc is not None and prefixes is not None:
+            self.ctc.choose(parents, tokens, prefixes.flatten(1).gather(1, parents * scores.shape[2] + tokens))
 
         hopeless = self.log_probs[:, 0] / count**self.options.length_penalty <= self.scores[:, -1]
         self._leave(hopeless | (self.caps <= count))
+
+    def _join_ctc(self, scores: Tensor, ctc: CTCPrefixScorer) -> tuple[Tensor, Tensor]:
+        """Attention scores (N, K, V) mixed with CTC's, for the tokens that attention finds likely; and CTC's alone."""
+        weight, vocabulary = self.options.ctc_weight, scores.shape[2]
+        likely = scores.topk(min(CANDIDATES_PER_BEAM * self.options.beam, vocabulary)).indices
+        candidates = torch.cat([likely, torch.full_like(likely[:, :, :1], EOS)], dim=2)
+        found = ctc.extend(candidates, self.tokens[:, :, -1], self.tokens.shape[2] - 1)
+        prefixes = torch.full_like(scores, NEVER).scatter(2, candidates, found)
+        joint = (1 - weight) * scores + weight * (prefixes - ctc.scores[:, :, None])
+        return joint.masked_fill(prefixes <= NEVER, -torch.inf), prefixes
 
     def _keep_ended(self, tokens: Tensor, scores: Tensor) -> None:
         longer = torch.nn.functional.pad(self.ended, (0, 1), value=PAD)
@@ -122,6 +147,8 @@ class _Search:
         self.tokens, self.log_probs = self.tokens[stay], self.log_probs[stay]
         self.ended, self.scores = self.ended[stay], self.scores[stay]
         self.cache.select(stay)
+        if self.ctc is not None:
+            self.ctc.select(stay)
 
 
 def _hypothesis(row: list[int], score: float) -> Hypothesis:

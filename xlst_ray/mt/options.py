@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import model_validator
 
 from xlst_ray import storage
-from xlst_ray.config import Section, option
+from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import ConfigError, DataError
 
 MODEL_FILES: Final = (
@@ -25,8 +25,8 @@ class EngineOptions(Section):
     engine: Literal["human", "trained-lm", "phrasebook"] = option(
         "trained-lm", "human: a column of the corpus; trained-lm: a model of jobs/train_mt.py; phrasebook: a table"
     )
-    path: str | None = option(None, "trained-lm: URL of the model's folder; the recipe fills it in")
-    table: str | None = option(None, "phrasebook: URL of a tab-separated table whose header names the languages")
+    path: Url | None = option(None, "trained-lm: URL of the model's folder; the recipe fills it in")
+    table: Url | None = option(None, "phrasebook: URL of a tab-separated table whose header names the languages")
     max_new_tokens_ratio: float = option(
         2.0, "trained-lm: longest translation per source token; a longer one is an error", gt=0, unit="tokens/token"
     )

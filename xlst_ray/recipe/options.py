@@ -7,7 +7,7 @@ from pydantic import model_validator
 from xlst_ray.audio.augment import SpecAugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import Section, option
+from xlst_ray.config import Section, Seed, Url, option
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.transfer import TransferOptions
 from xlst_ray.stages.evaluate import EvaluateOptions
@@ -47,12 +47,12 @@ class EngineChoice(Section):
 class Experiment(Section):
     """Speech of a high-resource (source) and a low-resource (target) language -> target WER by arm."""
 
-    name: str = option(..., "names the folder of the results", pattern=r"^[\w.-]+$")
-    workspace: str = option("runs", "folder or URL that holds stages and results")
+    name: str = option(..., "names the folder of the results", pattern=r"^\w[\w.-]*$")
+    workspace: Url = option("runs", "folder or URL that holds stages and results")
     source: PrepareOptions = option(..., "the high-resource language")
     target: PrepareOptions = option(..., "the low-resource language")
     arms: tuple[Arm, ...] = option(("scratch", "direct", "st-mt"), "what the target ASR starts from", min_length=1)
-    seeds: tuple[int, ...] = option((1,), "each trains everything anew", min_length=1)
+    seeds: tuple[Seed, ...] = option((1,), "each trains everything anew", min_length=1)
     text: TextOptions = option(TextOptions, "normalisation, for training and scoring alike")
     vocabulary: VocabularyOptions = option(VocabularyOptions, "one vocabulary for all models")
     joint_vocabulary: bool = option(True, "the vocabulary covers the source language too: whole-model direct transfer")

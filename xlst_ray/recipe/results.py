@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from xlst_ray import storage
-from xlst_ray.cluster.session import connected
 from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.run import HUMAN, Recipe, Start, engines, starts
 from xlst_ray.report.content import Content, CurvePoint, DataTable, Sample
@@ -40,12 +39,12 @@ class Tested:
 
 def run_experiment(experiment: Experiment) -> str:
     """Run what is missing of an experiment, write `results.json` and `report.html`, and return what to print."""
-    with connected(experiment.cluster):
-        recipe = Recipe(experiment)
-        tested = [_read_tested(recipe, start, seed) for seed in experiment.seeds for start in starts(experiment)]
-        for seed in experiment.seeds:
-            for engine in engines(experiment):
-                recipe.st_test(engine, seed)
+    recipe = Recipe(experiment)
+    recipe.read_corpora()
+    tested = [_read_tested(recipe, start, seed) for seed in experiment.seeds for start in starts(experiment)]
+    for seed in experiment.seeds:
+        for engine in engines(experiment):
+            recipe.st_test(engine, seed)
     results = compare(recipe, tested)
     folder = storage.join(experiment.workspace, "runs", experiment.name)
     storage.write_json(storage.join(folder, "config.json"), experiment.resolved())

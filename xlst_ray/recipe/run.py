@@ -80,6 +80,10 @@ class Recipe:
         self.source_lang, self.target_lang = experiment.source.corpus.lang, experiment.target.corpus.lang
         self.overlaps: list[Overlap] = []
 
+    def read_corpora(self) -> tuple[StageResult, StageResult]:
+        """Both corpora before anything else, so that what is wrong with one of them is said at once."""
+        return self.source, self.target
+
     @cached_property
     def source(self) -> StageResult:
         return self._prepare("source", self.experiment.source, ("train", "dev"))

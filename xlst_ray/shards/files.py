@@ -51,7 +51,9 @@ def read_labels(shard_url: str, labels_folder: str, ids: Sequence[str]) -> pa.Ta
     table = storage.read_table(url)
     if table["id"].to_pylist() != list(ids):
         raise DataError(
-            f"is out of step with {shard_url}", where=url, hint="delete it and run jobs/pseudo_label.py again"
+            f"is out of step with {shard_url}",
+            where=url,
+            hint=f"delete it and {labels_folder}/manifest.json, and run jobs/pseudo_label.py again",
         )
     return table
 

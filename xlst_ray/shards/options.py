@@ -1,5 +1,9 @@
 """How shards are made: their size, and which utterances do not enter them."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from xlst_ray.config import Section, option
 
 
@@ -14,3 +18,11 @@ class ShardOptions(Section):
     max_chars_per_second: float | None = option(
         None, "transcripts that cannot have been spoken so fast are rejected; none: no limit", unit="1/s", gt=0
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds} is above max_seconds {self.max_seconds}")
+        if self.max_chars is not None and self.min_chars > self.max_chars:
+            raise ValueError(f"min_chars {self.min_chars} is above max_chars {self.max_chars}")
+        return self

@@ -29,6 +29,9 @@ VERSIONS_OF = (
     "sacrebleu",
 )
 
+DESCRIPTION = "stage.json"
+MANIFEST = "manifest.json"
+
 Counts = Mapping[str, Any]
 
 
@@ -76,28 +79,44 @@ class StageResult:
 
 
 def find_finished(folder: str) -> StageResult | None:
-    """The finished stage in a folder, or none."""
-    url = storage.join(folder, "manifest.json")
-    if not storage.exists(url):
+    """The finished stage in a folder, or none. Raises `DataError` where its manifest is damaged."""
+    manifest = _read_description(folder, MANIFEST, ("counts", "seconds"))
+    if manifest is None:
         return None
-    manifest = storage.read_json(url)
-    try:
-        fields = {name: manifest[name] for name in ("fingerprint", "config", "counts", "seconds")}
-    except (KeyError, TypeError):
-        raise DataError("is not the manifest of a stage", where=url) from None
+    fields = {name: manifest[name] for name in ("fingerprint", "config", "counts", "seconds")}
     return StageResult(folder=folder, reused=True, **fields)
 
 
-def finished(folder: str) -> StageResult:
-    """The finished stage in a folder that is to be read.
+def _read_description(folder: str, name: str, further: tuple[str, ...] = ()) -> dict[str, Any] | None:
+    url = storage.join(folder, name)
+    if not storage.exists(url):
+        return None
+    hint = "it is damaged: delete the folder and run the job that made it again"
+    try:
+        found = storage.read_json(url)
+    except DataError as error:
+        raise DataError(error.what, where=url, hint=hint) from None
+    if not isinstance(found, dict) or not found.keys() >= {"stage", "fingerprint", "config", *further}:
+        raise DataError("does not describe a stage", where=url, hint=hint)
+    return found
+
+
+def finished(folder: str, *needs: str) -> StageResult:
+    """The finished stage in a folder that is to be read, whose configuration has the keys `needs`.
 
     Raises:
-        DataError: there is none, or it has not come to its end.
+        DataError: there is none, it has not come to its end, or it is a stage of another kind.
     """
     found = find_finished(folder)
     if found is not None:
+        if lacking := [key for key in needs if key not in found.config]:
+            raise DataError(
+                f"holds a stage of another kind: its configuration has no {', '.join(lacking)}",
+                where=folder,
+                hint="is the path right? its stage.json says what it is",
+            )
         return found
-    if storage.exists(storage.join(folder, "stage.json")):
+    if storage.exists(storage.join(folder, DESCRIPTION)):
         raise DataError("was begun but not finished", where=folder, hint="run the job that makes it again: it goes on")
     raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint="is the path right?")
 
@@ -121,21 +140,21 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
         "config": stage.config,
         "inputs": dict(stage.inputs),
     }
-    storage.write_json(storage.join(folder, "stage.json"), description)
+    storage.write_json(storage.join(folder, DESCRIPTION), description)
     began = time.monotonic()
     counts = work(folder)
     seconds = round(time.monotonic() - began, 1)
     manifest = {**description, "versions": versions(), "counts": dict(counts), "seconds": seconds}
-    storage.write_json(storage.join(folder, "manifest.json"), manifest)
+    storage.write_json(storage.join(folder, MANIFEST), manifest)
     return StageResult(folder, stage.fingerprint, stage.config, counts, seconds, reused=False)
 
 
 def _refuse_other(stage: Stage, folder: str) -> None:
-    url = storage.join(folder, "stage.json")
-    if not storage.exists(url):
+    found = _read_description(folder, MANIFEST) or _read_description(folder, DESCRIPTION)
+    if found is None or found["fingerprint"] == stage.fingerprint:
         return
-    found = storage.read_json(url)
-    if found["fingerprint"] != stage.fingerprint:
+    # A stage that failed on its first input has made nothing: the mended command may take its folder.
+    if storage.list_files(folder, recursive=True) != [storage.join(folder, DESCRIPTION)]:
         changed = _changes(found["config"], dict(stage.config)) or ["its inputs"]
         raise ConfigError(
             f"holds another {found['stage']} stage ({', '.join(changed[:5])} differ)",

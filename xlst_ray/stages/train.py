@@ -150,7 +150,11 @@ def speech_data(
         DataError: a folder is not that of a finished stage.
     """
     train, dev = Source(shards, "train", labels), Source(shards, "dev", labels)
-    lang = str(finished(shards).config["corpus"]["lang"] if labels is None else finished(labels).config["target"])
+    lang = str(
+        finished(shards, "corpus").config["corpus"]["lang"]
+        if labels is None
+        else finished(labels, "target").config["target"]
+    )
     if vocabulary is None:
         vocabulary = storage.join(out, "vocabulary")
         texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
@@ -162,12 +166,12 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     """The stage of a training: its options, seed, and the content of all that it reads."""
     if data.init is None:
         options = options.replace(transfer=TransferOptions())  # nothing to take over, so no part of what it is
-    inputs = {"shards": finished(data.train.shards).fingerprint}
+    inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
     inputs["vocabulary"] = _content(storage.join(data.vocabulary, VOCABULARY_FILE))
     if data.train.labels is not None:
         inputs["labels"] = finished(data.train.labels).fingerprint
     if data.init is not None:
-        inputs["init"] = finished(data.init).fingerprint
+        inputs["init"] = finished(data.init, "lang").fingerprint
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
     return Stage(name, {**options.resolved(), "lang": data.lang, "seed": seed}, inputs)

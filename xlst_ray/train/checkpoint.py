@@ -43,11 +43,12 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Set every parameter. Raises `TrainingError` where names differ."""
+    """Set every parameter. Raises `TrainingError` where names or shapes differ."""
     own = weights(model)
-    if own.keys() != values.keys():
-        different = sorted(own.keys() ^ values.keys())[:3]
-        raise TrainingError(f"the checkpoint is of another model ({', '.join(different)} ... differ)")
+    shapes, others = ({(name, tuple(value.shape)) for name, value in side.items()} for side in (own, values))
+    if shapes != others:
+        different = sorted({name for name, _ in shapes ^ others})
+        raise TrainingError(f"the checkpoint is of another model ({', '.join(different[:3])} ... differ)")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(values[name])
@@ -70,9 +71,18 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, state:
     for file in temporary.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-    shutil.rmtree(target, ignore_errors=True)
+    _remove(target)
     temporary.rename(target)
     return target
+
+
+def _remove(checkpoint: Path) -> None:
+    # Under another name first: a process killed here leaves no part of a checkpoint that looks like a whole one.
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.rename(hidden)
+        shutil.rmtree(hidden)
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -84,7 +94,7 @@ def read_state(checkpoint: Path) -> TrainState:
 def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> TrainState:
     """Set model and optimiser to a checkpoint, and return where training stood."""
     load_weights(model, load_file(checkpoint / "model.safetensors"))
-    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", weights_only=True))
+    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", "cpu", weights_only=True))
     return read_state(checkpoint)
 
 
@@ -94,9 +104,10 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def prune_checkpoints(folder: Path, keep: Sequence[Path]) -> None:
+    """Remove the checkpoints of a folder but those to keep."""
     for path in list_checkpoints(folder):
         if path not in keep:
-            shutil.rmtree(path)
+            _remove(path)
 
 
 def best_updates(validations: Sequence[dict[str, float]], count: int, by: str) -> list[int]:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from xlst_ray.train.checkpoint import TrainState, best_updates, load_checkpoint, save_checkpoint
+from xlst_ray.errors import TrainingError
+from xlst_ray.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
@@ -50,9 +51,9 @@ def fit(
         resume: checkpoint to go on from.
 
     Raises:
-        TrainingError: the loss is no number.
+        TrainingError: the loss is no number, or every parameter is frozen.
     """
-    world = world or World()
+    world = replace(world or World(), bf16=options.precision == "bf16")
     task.model.to(world.device).train()
     optimizer = AdamW(
         task.model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True
@@ -101,6 +102,8 @@ def _freeze(model: nn.Module, frozen: frozenset[str], world: World) -> nn.Module
     """Let train what is not frozen, and wrap the model anew: DDP fixes its parameters when it is made."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in frozen)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TrainingError("every parameter is frozen, there is nothing to train", hint="freeze less of the model")
     return world.parallel(model)
 
 
@@ -109,8 +112,9 @@ def _seed_of(seed: int, update: int, rank: int) -> int:
 
 
 def _out_of_patience(state: TrainState, options: TrainOptions) -> bool:
-    if options.patience is None or len(state.validations) <= options.patience:
+    if options.patience is None or not state.validations:
         return False
     by = "loss" if options.average_by == "last" else options.average_by
-    best = best_updates(state.validations, 1, by)[0]
-    return sum(entry["update"] > best for entry in state.validations) >= options.patience
+    scores = [entry[by] for entry in state.validations]
+    best = scores.index(max(scores) if by == "accuracy" else min(scores))  # the first: an equal one is no better
+    return len(scores) - 1 - best >= options.patience

@@ -25,10 +25,13 @@ class TrainOptions(Section):
     average_by: Literal["last", "accuracy", "loss"] = option(
         "last", "which checkpoints are averaged: the last ones, or the best by development accuracy or loss"
     )
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: autocast of matrix products, weights stay float32")
     log_every: int = option(50, "updates between progress lines", unit="updates", ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> "TrainOptions":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must be from 0 to below 1")
         if self.warmup > self.updates:
             raise ValueError(f"warmup ({self.warmup}) is longer than updates ({self.updates})")
         if self.validate_every > self.updates:

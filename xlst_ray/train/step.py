@@ -19,11 +19,16 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """This process among the training processes. Size 1 needs no process group."""
+    """This process among the training processes, and how it computes. Size 1 needs no process group."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
+    bf16: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """For the forward pass: matrix products in bfloat16 where that is asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks."""
@@ -64,10 +69,11 @@ def update_model(
     sums: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
         with _gradients_kept_here(model, last=i + 1 == len(batches)):
-            result = task.loss(model, batch)
+            with world.autocast():
+                result = task.loss(model, batch)
             (result.loss * (world.size / tokens)).backward()  # type: ignore[no-untyped-call]  # DDP averages over ranks
         for name, value in {"loss": result.loss.detach(), **result.logs}.items():
-            sums[name] = sums.get(name, torch.zeros(())) + value.float().cpu()
+            sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm)
     if not torch.isfinite(norm):
         raise TrainingError(
@@ -92,10 +98,11 @@ def validate(task: Task[B], world: World) -> dict[str, float]:
     sums: dict[str, Tensor] = {}
     tokens = 0
     for batch in task.dev_batches():
-        result = task.loss(task.model, batch)
+        with world.autocast():
+            result = task.loss(task.model, batch)
         tokens += result.count
         for name, value in {"loss": result.loss, **result.logs}.items():
-            sums[name] = sums.get(name, torch.zeros(())) + value.float().cpu()
+            sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     task.model.train()
     totals = world.total_by_name({"tokens": float(tokens), **{name: float(value) for name, value in sums.items()}})
     counted = totals.pop("tokens")

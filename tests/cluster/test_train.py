@@ -1,0 +1,83 @@
+"""Training under Ray: the same batches, the same weights as in a plain process, and resume after kill -9."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.batches.index import Index, Source, TargetText, build_index
+from xlst_ray.batches.load import BatchLoader
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.source import PlainSource
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.stream import RaySource
+from xlst_ray.corpora.options import CorpusOptions
+from xlst_ray.demo.options import DemoOptions
+from xlst_ray.shards.options import ShardOptions
+from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
+from xlst_ray.stages.stage import run_stage
+
+ROOT = Path(__file__).parents[2]
+SIZES = DemoOptions(
+    target_train=21, target_dev=5, target_test=4, target_train_speakers=2, dev_speakers=1, test_speakers=1
+)
+BATCH = BatchOptions(max_utterances=4, max_ctc_infeasible=1.0)
+SCHEDULE = ["train.updates=8", "train.warmup=2", "train.validate_every=2", "train.average=2", "train.lr=1e-3"]
+TRAIN = [*SCHEDULE, "model.size=debug", "batch.max_utterances=4", "batch.max_ctc_infeasible=1", "pieces.size=60"]
+
+
+@pytest.fixture(scope="module")
+def shards(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = PrepareOptions(
+        corpus=CorpusOptions(reader="demo", lang="fi", demo=SIZES), shards=ShardOptions(rows_per_shard=8)
+    )
+    folder = str(tmp_path_factory.mktemp("shards"))
+    run_stage(describe_prepare(options), folder, lambda out: prepare(options, out, ClusterOptions()))
+    return Path(folder)
+
+
+def command(shards: Path, out: Path, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "jobs" / "train.py"), f"shards={shards}", f"out={out}", *TRAIN, *overrides]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_ray_data_brings_the_plan_in_its_order(ray_cluster: None, shards: Path, tmp_path: Path, world: int) -> None:
+    """From a position in the middle, over the end of several epochs, on each rank."""
+    text = TargetText(normalise=str.lower, encode=lambda sentence: [4 + ord(c) % 50 for c in sentence])
+    index = build_index(Source(str(shards), "train"), text, BATCH)
+    url = str(tmp_path / "index.parquet")
+    index.save(url)
+    augment = SpecAugmentOptions()
+    for rank in range(world):
+        loader = BatchLoader(Index.load(url), BATCH, augment=augment, seed=3)
+        plain = PlainSource(loader, loader, rank, world).train(1, 1)
+        streamed = RaySource(url, BATCH, augment, loader, seed=3, rank=rank, world=world, loader_cpus=0.5).train(1, 1)
+        for _ in range(12):
+            (batch, *position), (expected, *expected_position) = next(streamed), next(plain)
+            assert position == expected_position
+            assert batch.ids == expected.ids
+            assert (batch.features == expected.features).all()
+            assert (batch.targets == expected.targets).all()
+            assert (batch.frames == expected.frames).all()
+        streamed.close()
+
+
+def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
+    shards: Path, tmp_path: Path, kill_when: Callable[[Sequence[str], Callable[[], bool]], None]
+) -> None:
+    """Ray Train, killed with -9 once it has a checkpoint, then run again: the plain process' weights, bit for bit."""
+    subprocess.run(command(shards, tmp_path / "plain", "cluster.workers=0"), check=True)
+    under_ray = command(shards, tmp_path / "ray", "cluster.workers=1", "cluster.cpus=2")
+    kill_when(under_ray, lambda: bool(list((tmp_path / "ray" / "checkpoints").glob("update-0000002"))))
+    assert not (tmp_path / "ray" / "manifest.json").exists()
+    subprocess.run(under_ray, check=True)
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "ray"))
+    assert expected.keys() == found.keys()
+    assert all(bool((expected[name] == found[name]).all()) for name in expected)
+    histories = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "ray")]
+    assert histories[0] == histories[1]

@@ -1,0 +1,34 @@
+"""One Ray cluster for all tests that need one: starting it takes seconds."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they bring
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> None:
+    from xlst_ray.cluster.options import ClusterOptions
+    from xlst_ray.cluster.session import connect
+
+    connect(ClusterOptions(address="local", cpus=2))
+
+
+@pytest.fixture
+def kill_when() -> Callable[[Sequence[str], Callable[[], bool]], None]:
+    """Runs a command and kills it, with all its processes, by signal 9 as soon as a condition holds."""
+
+    def kill(command: Sequence[str], condition: Callable[[], bool]) -> None:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+            while not condition():
+                assert process.poll() is None, "it ended before it could be killed"
+                time.sleep(0.02)  # between two looks
+            os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+
+    return kill

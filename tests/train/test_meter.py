@@ -1,0 +1,35 @@
+import pytest
+
+from xlst_ray.train.checkpoint import TrainState
+from xlst_ray.train.meter import Meter, Progress
+from xlst_ray.train.options import TrainOptions
+
+OPTIONS = TrainOptions(updates=10, warmup=1, validate_every=5, log_every=4)
+
+
+def test_logs_are_means_over_tokens_since_the_last_line() -> None:
+    told: list[Progress] = []
+    meter = Meter(OPTIONS, TrainState(update=2, seconds=100.0), told.append)
+    for update, (loss, tokens) in enumerate([(1.0, 10), (3.0, 30), (5.0, 5), (1.0, 5), (2.0, 7), (4.0, 7)], 3):
+        assert meter.wait(lambda: "batch") == "batch"
+        meter.count(update, {"loss": loss, "tokens": float(tokens)}, lr=update / 100)
+    assert [progress.update for progress in told] == [4, 8]
+    meter.count(9, {"loss": 6.0, "tokens": 2.0}, lr=0.09)
+    meter.count(10, {"loss": 3.0, "tokens": 4.0}, lr=0.1)
+    assert [progress.update for progress in told] == [4, 8, 10], "every log_every, and the last"
+    assert [progress.logs["loss"] for progress in told] == [
+        pytest.approx((10 + 90) / 40),
+        pytest.approx((25 + 5 + 14 + 28) / 24),
+        pytest.approx((12 + 12) / 6),
+    ]
+    assert [progress.lr for progress in told] == [0.04, 0.08, 0.1]
+    assert told[-1].remaining == 0 < told[0].remaining
+    assert all(0 <= progress.waiting <= 1 for progress in told)
+    assert 100 <= told[0].seconds <= told[-1].seconds <= meter.seconds, "an earlier run's time counts"
+
+
+def test_other_ranks_tell_nothing() -> None:
+    meter = Meter(OPTIONS, TrainState(), None)
+    for update in range(1, 11):
+        meter.count(update, {"loss": 1.0, "tokens": 1.0}, lr=0.1)
+    assert meter.seconds >= 0

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tones
+import torch
+import torch.nn.functional as F
+from processes import OPTIONS, SILENT, Dealt, build_model, load
+
+from xlst_ray.batches.batch import Batch, collate
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy
+from xlst_ray.text.ids import BLANK, EOS
+from xlst_ray.train.loop import fit
+from xlst_ray.train.options import TrainOptions
+from xlst_ray.train.speech import SpeechTask
+from xlst_ray.train.step import World
+from xlst_ray.train.task import START, Position, Task
+
+
+def task_of(batches: list[Batch], model: torch.nn.Module, options: TrainOptions = OPTIONS) -> SpeechTask:
+    return SpeechTask(model, Dealt(batches, World()), options)  # type: ignore[arg-type]
+
+
+def by_hand(model: torch.nn.Module, batch: Batch, smoothing: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums over the batch of attention and CTC losses by torch, each utterance alone and unpadded."""
+    attention, ctc = torch.zeros(()), torch.zeros(())
+    for row, (frames, length) in enumerate(zip(batch.frames, batch.target_lengths, strict=True)):
+        features = torch.tensor(batch.features[row : row + 1, :frames]).float()
+        target = torch.tensor(batch.targets[row, :length])
+        inputs = torch.cat([torch.tensor([EOS]), target[:-1]])
+        output = model(features, torch.tensor([frames]), inputs[None])
+        attention = attention + F.cross_entropy(output.logits[0], target, reduction="sum", label_smoothing=smoothing)
+        log_probs = output.ctc_logits.log_softmax(-1).transpose(0, 1)
+        steps = torch.tensor([log_probs.shape[0]])
+        wanted = torch.tensor([length - 1])
+        ctc = ctc + F.ctc_loss(log_probs, target[None, :-1], steps, wanted, blank=BLANK, reduction="sum")
+    return attention, ctc
+
+
+@pytest.mark.parametrize(("smoothing", "weight"), [(0.0, 0.3), (0.2, 0.0), (0.1, 1.0), (0.1, 0.6)])
+def test_the_loss_is_the_weighted_sum_of_both_heads(shards: str, smoothing: float, weight: float) -> None:
+    (batch,) = load(shards, [range(8)])
+    model = build_model()
+    task: Task[Batch] = task_of([batch], model, OPTIONS.replace(label_smoothing=smoothing, ctc_weight=weight))
+    result = task.loss(model, batch)
+    attention, ctc = by_hand(model, batch, smoothing)
+    torch.testing.assert_close(result.loss, (1 - weight) * attention + weight * ctc)
+    torch.testing.assert_close(result.logs["nll"], by_hand(model, batch, 0.0)[0].detach())
+    assert result.count == task.count(batch) == batch.target_lengths.sum()
+    if weight > 0:
+        torch.testing.assert_close(result.logs["ctc"], ctc.detach())
+    else:
+        assert "ctc" not in result.logs
+    assert not any(value.requires_grad for value in result.logs.values())
+
+
+def test_an_utterance_that_ctc_cannot_align_counts_nothing_there(shards: str) -> None:
+    """Two encoder steps for six letters: no infinity, and no gradient of the CTC head."""
+    (batch,) = load(shards, [[1]])
+    feasible = torch.tensor(batch.features[0])
+    short = collate(["short"], [feasible[:5]], [np.array(tones.encode("abcdef"))])
+    both = collate(["long", "short"], [feasible, feasible[:5]], [batch.targets[0, :-1], short.targets[0, :-1]])
+    model = build_model()
+    losses, gradients = [], []
+    for each in (batch, both, short):
+        model.zero_grad()
+        result = task_of([each], model).loss(model, each)
+        result.loss.backward()
+        losses.append(result.logs["ctc"])
+        gradients.append(model.ctc.weight.grad.clone())
+    assert losses[0] > 0 == losses[2]
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert not gradients[2].any()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_parameter_is_frozen_before_its_update() -> None:
+    task = SpeechTask(build_model(), Dealt([], World()), OPTIONS, freeze={"ctc.weight": 3, "ctc.bias": 5})
+    frozen = [sorted(task.frozen(update)) for update in (1, 2, 3, 4, 5, 6)]
+    assert frozen == [["ctc.bias", "ctc.weight"]] * 2 + [["ctc.bias"]] * 2 + [[]] * 2
+
+
+def test_batches_come_with_the_position_after_them(shards: str) -> None:
+    task = SpeechTask(build_model(), tones.source(shards, BatchOptions(max_utterances=4)), OPTIONS)
+    batches = task.batches(START)
+    positions = [next(batches)[1] for _ in range(4)]
+    assert positions == [Position(0, 1), Position(0, 2), Position(1, 1), Position(1, 2)]
+
+
+def test_a_small_model_learns_to_write_down_what_it_hears(shards: str, tmp_path: Path) -> None:
+    model = build_model()
+    options = TrainOptions(updates=150, lr=4e-3, warmup=20, clip_norm=1.0, validate_every=150, average=1)
+    state = fit(SpeechTask(model, tones.source(shards, BatchOptions()), options), options, tmp_path, SILENT, seed=0)
+    assert state.validations[-1]["accuracy"] > 0.99
+    (batch,) = load(shards, [range(8)])
+    features, frames = torch.tensor(batch.features).float(), torch.from_numpy(batch.frames)
+    wanted = [tuple(row[: length - 1]) for row, length in zip(batch.targets, batch.target_lengths, strict=True)]
+    found = beam_search(model, features, frames, BeamOptions(beam=4))
+    assert [hypotheses[0].tokens for hypotheses in found] == wanted
+    assert ctc_greedy(model, features, frames) == wanted

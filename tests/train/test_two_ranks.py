@@ -1,0 +1,68 @@
+"""Real torch.distributed: two processes over gloo do what one does with the same batches."""
+
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+from xlst_ray.train.step import World
+
+PARTS = [[0, 1, 2], [3], [4, 5], [6, 7]]
+Result = list[Any]
+
+
+@pytest.fixture(scope="module")
+def ranks(shards: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Result]:
+    """What both ranks have of each scenario, in one start of the processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    halves = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    scenarios = [
+        (processes.update_of, (shards, halves)),
+        (processes.update_of, (shards, PARTS)),
+        (processes.fit_dealt, (shards, PARTS, folder, 1)),
+        (processes.refuses_a_number_that_is_none, (shards, halves)),
+    ]
+    mp.spawn(processes.rank_main, (2, folder, scenarios), nprocs=2)
+    one, other = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
+    return folder, one, other
+
+
+@pytest.fixture(scope="module")
+def alone(shards: str) -> Any:
+    return processes.update_of(World(), shards, [list(range(8))])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_gradient_is_that_of_one_process(ranks: tuple[Path, Result, Result], alone: Any, accumulate: int) -> None:
+    gradients, logs = alone
+    for rank in ranks[1:]:
+        its_gradients, its_logs = rank[accumulate - 1]
+        assert its_gradients.keys() == gradients.keys()
+        for name, value in gradients.items():
+            torch.testing.assert_close(its_gradients[name], value, rtol=1e-4, atol=2e-6)
+        assert its_logs == pytest.approx(logs, rel=1e-4)
+
+
+def test_a_training_is_that_of_one_process(ranks: tuple[Path, Result, Result], shards: str, tmp_path: Path) -> None:
+    """Over a change of what is frozen, and with a development set of which one rank has nothing."""
+    folder, one, other = ranks
+    expected = processes.fit_dealt(World(), shards, PARTS, tmp_path, 2)
+    for rank in (one[2], other[2]):
+        assert len(rank["validations"]) == len(expected["validations"]) == 2
+        for scores, its_scores in zip(expected["validations"], rank["validations"], strict=True):
+            assert its_scores == pytest.approx(scores, rel=1e-3)
+    for name, value in one[2]["weights"].items():
+        assert torch.equal(value, other[2]["weights"][name]), f"{name} has drifted apart"
+    start = dict(processes.build_model().named_parameters())
+    for name, value in load_file(folder / "update-0000002" / "model.safetensors").items():
+        assert torch.equal(value, start[name]) == name.startswith("encoder."), f"{name} after the frozen updates"
+    for name, value in load_file(folder / "update-0000004" / "model.safetensors").items():
+        assert not torch.equal(value, start[name]), f"{name} after all updates"
+
+
+def test_all_ranks_hear_of_a_loss_that_is_no_number(ranks: tuple[Path, Result, Result]) -> None:
+    assert [rank[3] for rank in ranks[1:]] == [True, True]
