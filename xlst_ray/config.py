@@ -90,7 +90,7 @@ def load(kind: type[S], file: str | Path | None = None, overrides: Sequence[str]
         return kind.model_validate(values)
     except ValidationError as error:
         places = [str(place) for place in (file, "overrides" if overrides else None) if place is not None]
-        raise ConfigError(_explain(error), where=" and ".join(places) or None, hint=_HELP_HINT) from None
+        raise ConfigError(explain(error), where=" and ".join(places) or None, hint=_HELP_HINT) from None
 
 
 def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -103,14 +103,14 @@ def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldIn
             yield f"{prefix}{name}", field
 
 
-def describe(kind: type[Section]) -> str:
+def describe(kind: type[Section], prefix: str = "") -> str:
     """The help text: one line a field with type, unit, default and meaning; mappings show their entries' fields."""
     lines = []
-    for key, field in fields(kind):
+    for key, field in fields(kind, prefix):
         lines.append(_describe_field(key, field))
         entry = _entry_of(field.annotation)
         if entry is not None:
-            lines.extend(_describe_field(f"{key}.<name>.{inner}", sub) for inner, sub in fields(entry))
+            lines.append(describe(entry, f"{key}.<name>."))
     return "\n".join(lines)
 
 
@@ -224,7 +224,8 @@ _IN_OUR_WORDS: Final = {  # by pydantic's type of error
 }
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What is wrong with which keys, in one line."""
     found = error.errors()
     # A list with a wrong entry is reported a second time, as too short without it.
     inner = {item["loc"][:-1] for item in found if item["loc"]}

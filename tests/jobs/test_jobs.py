@@ -158,7 +158,7 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
         ("run", ["asr.train.ctc_weight=0"], "a CTC head needs a weight above 0"),
         ("run", ["model.ctc=false"], "a weight needs the head"),
         ("run", ["model.heads=7"], "multiple of the heads (7)"),
-        ("run", ["asr.train.warmup=9999"], "asr.train: warmup (9999) is longer than updates (2400)"),
+        ("run", ["asr.train.warmup=9999"], "asr.train: warmup (9999) is longer than updates"),
         ("run", ["asr.train.validate_every=9999"], "is longer than updates"),
         ("run", ["asr.train.betas=[0.9, 1]"], "betas"),
         ("run", ["name=../elsewhere"], "name: "),
@@ -193,8 +193,9 @@ def write_shards(folder: Path) -> None:
         counts = {}
         for split, number in {"train": 6, "dev": 2, "test": 2}.items():
             rows = [
-                {"id": f"{split}/{n}", "audio": tone(), "duration": 0.5, "text": f"good morning {split} {n}", "lang": "en",
-                 "speaker": f"s{n}", "group": f"s{n}", "translations": [("nl", f"goedemorgen {split} {n}")]}
+                {"id": f"{split}/{n}", "audio": tone(), "duration": 0.5, "text": f"good morning {split} {n}",
+                 "lang": "en", "speaker": f"s{n}", "group": f"s{n}",
+                 "translations": [("nl", f"goedemorgen {split} {n}")]}
                 for n in range(number)
             ]  # fmt: skip
             storage.write_table(f"{out}/{split}/shard-00000.parquet", pa.Table.from_pylist(rows, SHARD_SCHEMA))
@@ -210,16 +211,9 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-MT = ["source=en", "target=nl", "pairs.a.kind=shards", "dev_pairs=2", "train.updates=2", "train.validate_every=1"]
-SMALL_MT = [
-    *MT,
-    "train.warmup=0",
-    "model.dim=16",
-    "model.heads=2",
-    "model.layers=1",
-    "model.ffn=16",
-    "cluster.workers=0",
-]
+SCHEDULE = ["train.updates=2", "train.validate_every=1", "train.warmup=0"]
+MT = ["source=en", "target=nl", "pairs.a.kind=shards", "dev_pairs=2", *SCHEDULE]
+SMALL_MT = [*MT, "model.dim=16", "model.heads=2", "model.layers=1", "model.ffn=16", "cluster.workers=0"]
 
 
 @pytest.fixture(scope="module")
@@ -416,7 +410,7 @@ def test_a_job_is_done_once_and_another_one_does_not_take_its_folder(
     assert (tmp_path / "asr" / "model.safetensors").read_bytes() == weights
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "http://127.0.0.1:1", "nowhere.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1"])
 def test_a_cluster_that_does_not_answer_is_said_at_once(address: str, tmp_path: Path) -> None:
     # In a process of its own: this one may be in a cluster already.
     (tmp_path / "train.jsonl").write_text('{"audio": "a.wav", "text": "a"}\n')

@@ -50,19 +50,14 @@ class CTCPrefixScorer:
         # Paths that the candidate may follow: after its own repetition only those that end in a blank.
         before = torch.where(repeated[..., None], blank_paths[:, :, None], either[:, :, None]).permute(3, 0, 1, 2)
 
-        nothing = torch.full_like(emitted[0], NEVER)
-        ends_in_token = [nothing] * steps
-        ends_in_blank = [nothing] * steps
-        score = nothing
-        for t in range(steps, len(emitted)):  # a prefix of n tokens takes n steps at least
-            first = (before[t - 1] if t > 0 else torch.zeros_like(nothing) + (0.0 if steps == 0 else NEVER)) + emitted[
-                t
-            ]
-            token = torch.logaddexp(ends_in_token[-1] + emitted[t], first) if ends_in_token else first
-            other = torch.logaddexp(ends_in_token[-1], ends_in_blank[-1]) + blank[t] if ends_in_token else nothing
+        token = other = score = torch.full_like(emitted[0], NEVER)
+        ends_in_token, ends_in_blank = [token] * steps, [other] * steps  # a prefix of n tokens takes n steps at least
+        for t in range(steps, len(emitted)):
+            first = emitted[t] + before[t - 1] if t > 0 else emitted[t]
+            token, other = torch.logaddexp(token + emitted[t], first), torch.logaddexp(token, other) + blank[t]
+            score = torch.logaddexp(score, first)
             ends_in_token.append(token)
             ends_in_blank.append(other)
-            score = torch.logaddexp(score, first)
         self._candidates = candidates
         self._extended = torch.stack([torch.stack(ends_in_token, -1), torch.stack(ends_in_blank, -1)], dim=-1)
         return torch.where(candidates == EOS, either[:, :, -1:], score)

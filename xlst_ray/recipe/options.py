@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from xlst_ray.audio.augment import SpecAugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import Section, Seed, Url, option
+from xlst_ray.config import Section, Seed, Url, explain, option
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.transfer import TransferOptions
 from xlst_ray.stages.evaluate import EvaluateOptions
@@ -81,8 +81,11 @@ class Experiment(Section):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} holds an entry twice")
-        for phase in (self.asr, self.st, self.finetune):
-            self.speech(phase)
+        for name in ("asr", "st", "finetune"):
+            try:
+                self.speech(getattr(self, name))
+            except ValidationError as error:
+                raise ValueError(f"{name}: {explain(error)}") from None
         return self
 
     def speech(self, phase: PhaseOptions) -> SpeechOptions:

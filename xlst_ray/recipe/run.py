@@ -278,7 +278,8 @@ class Recipe:
         """ST on the source language's test set against human translations, where the corpus has them."""
         title = f"test st-{engine} seed {seed}"
         if not self.translated_test:
-            self.runner.skip(title, "the source language's test split has no human translations")
+            for part in (title, "labels-human"):
+                self.runner.skip(part, "the source language's test split has no human translations")
             return None
         model, human = self.st(engine, seed), self.labels(HUMAN, seed)
         test = Source(self.source.folder, "test", human.folder)

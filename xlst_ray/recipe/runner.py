@@ -24,6 +24,7 @@ class Runner:
         self._updates_left = sum(updates for _, updates in outline)
         self._updates_done, self._training_seconds = 0, 0.0
         self._began, self._number = time.monotonic(), 0
+        self._skipped: set[str] = set()
         self.results: dict[str, StageResult] = {}
 
     def run(self, title: str, stage: Stage, work: Callable[[str], dict[str, Any]]) -> StageResult:
@@ -41,7 +42,10 @@ class Runner:
         return result
 
     def skip(self, title: str, reason: str) -> None:
-        """Count a stage that cannot be."""
+        """Count a stage that cannot be, once."""
+        if title in self._skipped or title in self.results:
+            return
+        self._skipped.add(title)
         self._number += 1
         say(f"[{self._number}/{self._total}] {title} left out: {reason}")
 

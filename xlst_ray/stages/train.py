@@ -35,7 +35,7 @@ from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts, iter_translations
-from xlst_ray.stages.stage import Stage, finished
+from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out
 from xlst_ray.text.ids import UNK
 from xlst_ray.text.leakage import sentence_key
@@ -156,7 +156,10 @@ def speech_data(
         else finished(labels, "target").config["target"]
     )
     if vocabulary is None:
-        vocabulary = storage.join(out, "vocabulary")
+        # By its options, so that a call which is then refused leaves the one of a finished model as it is.
+        vocabulary = storage.join(
+            out, f"vocabulary-{fingerprint([shards, labels, text.resolved(), pieces.resolved()])}"
+        )
         texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
         make_vocabulary([(lang, texts)], text, pieces, vocabulary)
     return SpeechData(train, dev, lang, vocabulary, init, held_out)

@@ -78,8 +78,7 @@ def fit(
         state = replace(state, update=update, position=position)
         meter.count(update, logs, lr)
         if update % options.validate_every == 0 or update == options.updates:
-            state = replace(state, seconds=meter.seconds)
-            state = _validate_and_save(task, optimizer, folder, observer, world, state)
+            state = _validate_and_save(task, optimizer, folder, observer, world, replace(state, seconds=meter.seconds))
     return state
 
 

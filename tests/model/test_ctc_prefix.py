@@ -1,0 +1,93 @@
+"""CTC prefix scores against a sum over all paths, and joint decoding against a look at all hypotheses there are."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from xlst_ray.model.beam import BeamOptions, beam_search
+from xlst_ray.model.ctc import ctc_loss_sum
+from xlst_ray.model.ctc_prefix import NEVER, CTCPrefixScorer
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.text.ids import BLANK, EOS, UNK
+
+STEPS, VOCABULARY = 5, 5
+
+
+def spell(path: tuple[int, ...]) -> tuple[int, ...]:
+    """What a path of the CTC head spells: repeats joined, blanks left out."""
+    return tuple(token for token, _ in itertools.groupby(path) if token != BLANK)
+
+
+def sum_of_paths(log_probs: Tensor, accept: Callable[[tuple[int, ...]], bool]) -> float:
+    """log of the probability of all paths over (S, V) whose spelling is accepted."""
+    total = 0.0
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        if accept(spell(path)):
+            total += math.exp(sum(float(log_probs[t, token]) for t, token in enumerate(path)))
+    return math.log(total) if total else -math.inf
+
+
+@pytest.mark.parametrize("tokens", [(3, 3, 1, 4), (4, 1, 4), (1, 1)])
+def test_scores_are_the_sums_over_all_paths(tokens: tuple[int, ...]) -> None:
+    """A prefix by all paths that begin so, `</s>` by all paths that spell just this; in a batch of two lengths."""
+    logits = torch.randn(2, STEPS, VOCABULARY, generator=torch.Generator().manual_seed(len(tokens)))
+    lengths = torch.tensor([STEPS, 3])
+    scorer = CTCPrefixScorer(logits, lengths, beams=1)
+    candidates = torch.tensor([1, EOS, 3, 4]).expand(2, 1, 4)
+    last = torch.full((2, 1), EOS)
+    for done in range(len(tokens)):
+        prefix = tokens[:done]
+        found = scorer.extend(candidates, last, done)
+        for row, length in enumerate(lengths.tolist()):
+            log_probs = logits[row, :length].log_softmax(-1)
+            for place, token in enumerate(candidates[row, 0].tolist()):
+                longer = (*prefix, token)
+                expected = (
+                    sum_of_paths(log_probs, lambda text, whole=prefix: text == whole)
+                    if token == EOS
+                    else sum_of_paths(log_probs, lambda text, part=longer: text[: len(part)] == part)
+                )
+                score = float(found[row, 0, place])
+                assert score == pytest.approx(expected, abs=1e-4) if expected > -math.inf else score < NEVER / 2
+        chosen = candidates[0, 0].tolist().index(tokens[done])
+        last = torch.full((2, 1), tokens[done])
+        scorer.choose(torch.zeros(2, 1, dtype=torch.long), last, found[:, :, chosen])
+
+
+def joint_score(model: S2TModel, features: Tensor, lengths: Tensor, tokens: tuple[int, ...], weight: float) -> float:
+    """(1 - w) attention + w CTC of a whole hypothesis, by the teacher-forced decoder and torch's own CTC loss."""
+    targets = torch.tensor([[*tokens, EOS]])
+    output = model(features, lengths, torch.tensor([[EOS, *tokens]]))
+    attention = output.logits.log_softmax(-1).gather(2, targets[:, :, None]).sum()
+    ctc = -ctc_loss_sum(output.ctc_logits, output.encoded_lengths, targets, torch.tensor([len(tokens)]))
+    return float((1 - weight) * attention + weight * ctc)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weight", [0.3, 0.7])
+def test_a_wide_joint_beam_finds_the_best_of_all_hypotheses(
+    build: Callable[..., S2TModel], utterances: Callable[..., tuple[Tensor, Tensor]], seed: int, weight: float
+) -> None:
+    """Five tokens and at most three of them: 156 hypotheses, scored one by one; utterances in a batch of two."""
+    model = build(vocabulary=8, seed=seed).double()
+    with torch.no_grad():
+        model.decoder.embed_tokens.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(seed))
+        model.ctc.weight.normal_(0, 1.0, generator=torch.Generator().manual_seed(seed))
+    features, lengths = utterances(40, 25, seed=seed)
+    options = BeamOptions(
+        beam=80, length_penalty=0.0, max_tokens_ratio=0.0, max_tokens=4, min_tokens=0, ctc_weight=weight
+    )
+    found = beam_search(model, features, lengths, options)
+    texts = [text for size in range(4) for text in itertools.product(range(UNK, 8), repeat=size)]
+    for row, length in enumerate(lengths.tolist()):
+        alone = features[row : row + 1, :length], lengths[row : row + 1]
+        with torch.inference_mode():
+            scores = {text: joint_score(model, *alone, text, weight) for text in texts}
+        best = max(scores, key=lambda text: scores[text])
+        ended = [hypothesis for hypothesis in found[row] if hypothesis.finished]
+        assert ended[0].tokens == best
+        assert ended[0].score == pytest.approx(scores[best], abs=1e-3)
