@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ def test_done_once_and_then_found(tmp_path: Path) -> None:
     assert work.done == [0, 1, 2]
     assert again == replace(first, reused=True)
     assert finished(str(tmp_path)) == again
+
+
+def test_what_a_resume_needs_goes_when_the_manifest_is_there_and_not_before(tmp_path: Path) -> None:
+    def work(folder: str, *, stopped: bool) -> dict[str, Any]:
+        storage.write_bytes(storage.join(folder, "checkpoints", "update-1", "state.json"), b"x")
+        if stopped:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(STAGE, str(tmp_path), partial(work, stopped=True))
+    assert (tmp_path / "checkpoints").is_dir()
+    run_stage(STAGE, str(tmp_path), partial(work, stopped=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "stage.json"]
 
 
 def test_the_manifest_says_what_was_done_with_what(tmp_path: Path) -> None:

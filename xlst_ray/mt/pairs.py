@@ -26,7 +26,11 @@ class PairsOptions(Section):
         "shards: human translations of a training split; tsv: a table whose header names the languages;"
         " gettext: catalogues of two languages joined by message; demo: the built-in grammar",
     )
-    path: str | None = option(None, "shard folder, table, or the root below which catalogues lie")
+    path: str | None = option(
+        None,
+        "shard folder, table, or the root below which catalogues lie;"
+        " in a recipe `source` stands for the shards of its source language",
+    )
     limit: int | None = option(None, "the first so many after the shuffle", ge=1, unit="pairs")
     seed: int = option(0, "of the shuffle; a smaller limit is a part of a larger one", ge=0)
     min_words: int = option(1, "shortest sentence, on both sides", ge=1, unit="words")

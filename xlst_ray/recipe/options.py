@@ -1,5 +1,6 @@
 """An experiment as configuration."""
 
+import re
 from typing import Literal
 
 from pydantic import ValidationError, model_validator
@@ -73,6 +74,8 @@ class Experiment(Section):
             raise ValueError("the arm st-mt needs an entry under engines")
         for name, choice in self.engines.items():
             engine = choice.labels.engine
+            if name == "human" or not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"engines.{name}: another name, please: of letters, digits and ._-, and not human")
             if engine.engine == "human":
                 raise ValueError(f"engines.{name} is human: that is the arm st-human")
             if choice.trains_mt and not choice.mt.pairs:
@@ -81,6 +84,8 @@ class Experiment(Section):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} holds an entry twice")
+        if self.evaluate.beam.ctc_weight > 0 and not self.model.ctc:
+            raise ValueError(f"evaluate.beam.ctc_weight is {self.evaluate.beam.ctc_weight} but model.ctc is False")
         for name in ("asr", "st", "finetune"):
             try:
                 self.speech(getattr(self, name))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from xlst_ray import storage
 from xlst_ray.recipe.options import Experiment
-from xlst_ray.recipe.run import HUMAN, Recipe, Start, engines, starts
+from xlst_ray.recipe.run import HUMAN, ST_TEST, Recipe, Start, engines, starts
 from xlst_ray.report.content import Content, CurvePoint, DataTable, Sample
 from xlst_ray.report.page import render_report
 from xlst_ray.report.results import ArmResult, Results, headline, relative_reduction, table
@@ -170,7 +170,7 @@ def _data_table(recipe: Recipe) -> DataTable:
 
 def _translation(recipe: Recipe) -> dict[str, TextScore]:
     return {
-        title.removeprefix("test "): TextScore(**result.counts["translation"])
+        title.removeprefix(ST_TEST): TextScore(**result.counts["translation"])
         for title, result in recipe.runner.results.items()
-        if title.startswith("test st-") and "translation" in result.counts
+        if "translation" in result.counts
     }

@@ -41,6 +41,7 @@ from xlst_ray.stages.train_mt import collect_pairs, train_mt
 from xlst_ray.text.leakage import Overlap, is_named, sentence_key
 
 HUMAN = "human"
+ST_TEST = "test translation "  # title of a test of ST itself; `test st-human` is that of a target ASR
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,15 @@ class Recipe:
         self.runner = Runner(experiment.workspace, outline(experiment))
         self.source_lang, self.target_lang = experiment.source.corpus.lang, experiment.target.corpus.lang
         self.overlaps: list[Overlap] = []
+        self._checked_labels: set[str] = set()
 
     def read_corpora(self) -> tuple[StageResult, StageResult]:
-        """Both corpora before anything else, so that what is wrong with one of them is said at once."""
-        return self.source, self.target
+        """Both corpora, and labels that need no training, before hours of work: what is wrong there is said at once."""
+        corpora = self.source, self.target
+        for engine in engines(self.experiment):
+            if engine == HUMAN or not self.experiment.engines[engine].trains_mt:
+                self.labels(engine, self.experiment.seeds[0])
+        return corpora
 
     @cached_property
     def source(self) -> StageResult:
@@ -199,7 +205,8 @@ class Recipe:
         result = self.runner.run(
             title, stage, lambda folder: pseudo_label(options, shards.folder, splits, source, target, folder, cluster)
         )
-        if name not in {overlap.training for overlap in self.overlaps}:
+        if result.fingerprint not in self._checked_labels:  # each seed's own, where the engine is trained here
+            self._checked_labels.add(result.fingerprint)
             self._check_leakage({name: iter_translations(shards.folder, "train", result.folder)})
         return result
 
@@ -276,7 +283,7 @@ class Recipe:
 
     def st_test(self, engine: str, seed: int) -> StageResult | None:
         """ST on the source language's test set against human translations, where the corpus has them."""
-        title = f"test st-{engine} seed {seed}"
+        title = f"{ST_TEST}st-{engine} seed {seed}"
         if not self.translated_test:
             for part in (title, "labels-human"):
                 self.runner.skip(part, "the source language's test split has no human translations")
@@ -319,7 +326,7 @@ def outline(experiment: Experiment) -> list[tuple[str, int]]:
             stages.append((f"st-{engine} seed {seed}", x.st.train.updates))
         stages += [(f"asr-{target}-{row.name} seed {seed}", x.finetune.train.updates) for row in rows]
         stages += [(f"test {row.name} seed {seed}", 0) for row in rows]
-        stages += [(f"test st-{engine} seed {seed}", 0) for engine in engines(x)]
+        stages += [(f"{ST_TEST}st-{engine} seed {seed}", 0) for engine in engines(x)]
     if engines(x):
         stages.append(("labels-human", 0))  # what ST itself is tested against
     return list(dict.fromkeys(stages))

@@ -2,6 +2,7 @@
 
 A stage folder holds `stage.json` (what it is: resolved configuration, input fingerprints), written first, and
 `manifest.json` (the same with versions, counts and seconds), written last: it makes the stage count as done.
+Only then are the folders of its work (`WORKING`) removed: without a manifest, all that a resume needs is still there.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ VERSIONS_OF = (
 
 DESCRIPTION = "stage.json"
 MANIFEST = "manifest.json"
+WORKING = ("checkpoints", "init")  # folders of a stage at work
 
 Counts = Mapping[str, Any]
 
@@ -146,6 +148,8 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
     seconds = round(time.monotonic() - began, 1)
     manifest = {**description, "versions": versions(), "counts": dict(counts), "seconds": seconds}
     storage.write_json(storage.join(folder, MANIFEST), manifest)
+    for working in WORKING:
+        storage.delete(storage.join(folder, working))
     return StageResult(folder, stage.fingerprint, stage.config, counts, seconds, reused=False)
 
 

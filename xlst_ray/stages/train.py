@@ -36,7 +36,7 @@ from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts, iter_translations
 from xlst_ray.stages.stage import Stage, fingerprint, finished
-from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out
+from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
 from xlst_ray.text.ids import UNK
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
@@ -158,9 +158,11 @@ def speech_data(
     if vocabulary is None:
         # By its options, so that a call which is then refused leaves the one of a finished model as it is.
         vocabulary = storage.join(
-            out, f"vocabulary-{fingerprint([shards, labels, text.resolved(), pieces.resolved()])}"
+            out, f"vocabulary-{fingerprint([shards, labels, held_out, text.resolved(), pieces.resolved()])}"
         )
         texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
+        if held_out is not None:
+            texts = without_held_out(texts, read_held_out(held_out), lang)
         make_vocabulary([(lang, texts)], text, pieces, vocabulary)
     return SpeechData(train, dev, lang, vocabulary, init, held_out)
 
@@ -209,8 +211,6 @@ def train_speech(
     load_weights(model, trained.weights)
     _save(model, vocabulary, options, data.lang, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
-    for working in ("checkpoints", INIT_FOLDER):
-        storage.delete(storage.join(folder, working))
     return {**facts, "updates": trained.state.update, "dev": trained.state.validations[-1]}
 
 

@@ -118,8 +118,6 @@ def train_mt(
     load_weights(model, trained.weights)
     _save(model, tokenizer, info, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
-    for working in ("checkpoints", INIT_FOLDER):
-        storage.delete(storage.join(folder, working))
     parameters = sum(p.numel() for p in model.parameters())
     return {"pairs": len(pairs), "parameters": parameters, "dev": trained.state.validations[-1]}
 
