@@ -39,7 +39,7 @@ def work(job: TrainJob) -> str:
         held_out=job.held_out,
         out=job.out,
     )
-    stage = describe_training("train", options, data, job.seed)
+    stage = describe_training("train", options, data, job.seed, job.cluster.ranks)
     result = run_stage(
         stage, job.out, lambda folder: train_speech("train", options, data, job.seed, folder, job.cluster)
     )

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from xlst_ray.errors import DataError
+
+FILES_A_REQUEST = 512
 
 
 def locate(url: str) -> tuple[fs.FileSystem, str]:
@@ -65,6 +68,14 @@ def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[s
         for info in found
         if info.type == fs.FileType.File and info.base_name.endswith(suffix) and not info.base_name.startswith(".")
     )
+
+
+def sizes(urls: Iterable[str]) -> Iterator[int | None]:
+    """The sizes of files of one store in bytes, none for those that are not there, some hundreds at a request."""
+    remaining = iter(urls)
+    while part := list(islice(remaining, FILES_A_REQUEST)):
+        located = [locate(url) for url in part]
+        yield from (info.size for info in located[0][0].get_file_info([path for _, path in located]))
 
 
 @contextmanager

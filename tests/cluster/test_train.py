@@ -67,6 +67,17 @@ def test_ray_data_brings_the_plan_in_its_order(ray_cluster: None, shards: Path, 
         streamed.close()
 
 
+def test_two_ranks_under_ray_train_one_model(shards: Path, tmp_path: Path) -> None:
+    """Every update and validation happened, and the loss fell."""
+    overrides = ["cluster.workers=2", "cluster.worker_cpus=0.5", "cluster.loader_cpus=0.5", "cluster.cpus=2"]
+    subprocess.run(command(shards, tmp_path / "two", *overrides), check=True)
+    validations = json.loads((tmp_path / "two" / "training.json").read_text())["validations"]
+    assert [entry["update"] for entry in validations] == [2, 4, 6, 8]
+    assert validations[-1]["loss"] < validations[0]["loss"]
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["config"]["ranks"] == 2
+    assert not (tmp_path / "two" / "checkpoints").exists()
+
+
 def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
     shards: Path, tmp_path: Path, kill_when: Callable[[Sequence[str], Callable[[], bool]], None]
 ) -> None:

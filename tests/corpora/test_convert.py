@@ -223,6 +223,29 @@ def test_a_finished_plan_is_not_made_again(mixed: CorpusOptions, tmp_path: Path)
     assert plan_shards(open_corpus(mixed), str(tmp_path / "out"), options) == plans
 
 
+def test_a_corpus_that_was_moved_between_is_planned_at_its_new_place(mixed: CorpusOptions, tmp_path: Path) -> None:
+    """Killed before any shard was made, then the corpus went elsewhere: nothing is missing."""
+    options, out = ShardOptions(rows_per_shard=4), str(tmp_path / "out")
+    plan_shards(open_corpus(mixed), out, options, mixed.path)
+    moved = Path(mixed.path).rename(tmp_path / "moved")
+    elsewhere = mixed.replace(path=str(moved))
+    plans = plan_shards(open_corpus(elsewhere), out, options, elsewhere.path)
+    found = sum_counts(convert_shard(plan, out, options) for plan in plans)
+    expected = convert(elsewhere, tmp_path / "undisturbed", rows_per_shard=4)
+    assert found == expected
+    assert found["kept"] > 0
+
+
+def test_recordings_are_part_of_the_fingerprint(mixed: CorpusOptions) -> None:
+    before = open_corpus(mixed).fingerprint()
+    recording = next(path for path in sorted(Path(mixed.path).rglob("*")) if path.suffix not in (".jsonl", ""))
+    recording.write_bytes(recording.read_bytes() + b"more")
+    changed = open_corpus(mixed).fingerprint()
+    assert changed != before
+    recording.unlink()
+    assert open_corpus(mixed).fingerprint() not in (before, changed)
+
+
 def test_rows_can_be_read_by_small_groups(tmp_path: Path) -> None:
     clips = tmp_path / "corpus"
     clips.mkdir()

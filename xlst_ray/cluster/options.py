@@ -23,3 +23,8 @@ class ClusterOptions(Section):
     translators: int = option(1, "processes that translate", ge=1)
     translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share an update. Its batch grows with them, so they are part of what is trained."""
+        return max(1, self.workers)

@@ -44,12 +44,35 @@ def _knock(address: str) -> None:
 def _start_here(options: ClusterOptions) -> None:
     ray.init(
         address="local",
-        num_cpus=options.cpus or os.cpu_count(),
+        num_cpus=options.cpus,
         include_dashboard=True,  # Ray Train's cleaner of stopped runs asks it which ones are alive
         logging_level=logging.WARNING,
         # A folder of its own: stale files of another cluster break a start. Short: it holds sockets, whose paths are.
-        _temp_dir=tempfile.mkdtemp(prefix="xr-", dir="/tmp"),
+        _temp_dir=os.environ.get("RAY_TMPDIR") or tempfile.mkdtemp(prefix="xr-", dir="/tmp"),
     )
+    _refuse_what_does_not_fit(options)
+
+
+def _refuse_what_does_not_fit(options: ClusterOptions) -> None:
+    """A cluster that is started here does not grow: what is more than it has would wait for ever."""
+    there = ray.cluster_resources()
+    train = options.workers * (options.worker_cpus + options.loader_cpus)
+    needs = {
+        "workers x (worker_cpus + loader_cpus)": ("CPU", train),
+        "decoders x decoder_cpus": ("CPU", options.decoders * options.decoder_cpus),
+        "translators x translator_cpus": ("CPU", options.translators * options.translator_cpus),
+        "workers x worker_gpus": ("GPU", options.workers * options.worker_gpus),
+        "decoders x decoder_gpus": ("GPU", options.decoders * options.decoder_gpus),
+        "translators x translator_gpus": ("GPU", options.translators * options.translator_gpus),
+    }
+    for what, (kind, needed) in needs.items():
+        if needed > there.get(kind, 0.0):
+            ray.shutdown()
+            raise ConfigError(
+                f"{what} = {needed:g} {kind}s, but this machine has {there.get(kind, 0.0):g}",
+                where="cluster",
+                hint="ask for less, or name a larger cluster with cluster.address",
+            )
 
 
 def _quieten() -> None:

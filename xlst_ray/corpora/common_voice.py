@@ -25,7 +25,8 @@ class CommonVoice:
         self._names = options.splits
 
     def fingerprint(self) -> str:
-        return content_hash("common_voice 1", [self._url(split) for split in self.splits()])
+        recordings = (row.audio for split in self.splits() for _, row in self._rows(split))
+        return content_hash("common_voice 2", [self._url(split) for split in self.splits()], recordings)
 
     def splits(self) -> tuple[str, ...]:
         wanted = tuple(split for split in SPLITS if split in self._names) or SPLITS

@@ -39,14 +39,18 @@ class _Rejected(Exception):  # noqa: N818  a row's fate, not an error
         self.detail = detail
 
 
-def plan_shards(corpus: Corpus, folder: str, options: ShardOptions) -> list[str]:
+def plan_shards(corpus: Corpus, folder: str, options: ShardOptions, path: str = "") -> list[str]:
     """Write the plan files of all splits below `<folder>/plan`, unless they are there, and return their URLs.
+
+    Args:
+        path: where the corpus lies. Plans name recordings by their place, so they are written anew for another one;
+            the same corpus has the same rows in the same shards there.
 
     Raises:
         DataError: from the corpus.
     """
     done = storage.join(folder, "plan", "done.json")
-    if not storage.exists(done):
+    if not storage.exists(done) or storage.read_json(done)["path"] != path:
         names = []
         for split in corpus.splits():
             rows = corpus.utterances(split)
@@ -54,8 +58,8 @@ def plan_shards(corpus: Corpus, folder: str, options: ShardOptions) -> list[str]
                 names.append(f"{split}-{index:05d}.jsonl")
                 lines = (json.dumps(asdict(row), ensure_ascii=False) for row in part)
                 storage.write_lines(storage.join(folder, "plan", names[-1]), lines)
-        storage.write_json(done, names)
-    return [storage.join(folder, "plan", name) for name in storage.read_json(done)]
+        storage.write_json(done, {"path": path, "plans": names})
+    return [storage.join(folder, "plan", name) for name in storage.read_json(done)["plans"]]
 
 
 def convert_shard(plan_url: str, folder: str, options: ShardOptions) -> ShardCounts:

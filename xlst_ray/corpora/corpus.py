@@ -14,7 +14,7 @@ class Corpus(Protocol):
     """A corpus in one language: an index that names recordings. Nothing but reading."""
 
     def fingerprint(self) -> str:
-        """A hash of the index's content and of the reader's version; recordings themselves are not read."""
+        """A hash of the index's content, of the recordings' sizes and of the reader's version."""
         ...
 
     def splits(self) -> tuple[str, ...]:
@@ -74,12 +74,16 @@ def once_each(read: Callable[[], Iterable[tuple[str, Utterance]]]) -> Iterator[U
         yield utterance
 
 
-def content_hash(reader: str, urls: Iterable[str]) -> str:
-    """16 hexadecimal digits of the content of index files, and of the reader (name and version) that reads them."""
+def content_hash(reader: str, urls: Iterable[str], recordings: Iterable[str]) -> str:
+    """16 hexadecimal digits of the content of index files, of the sizes of the recordings that they name, and of the
+    reader (name and version) that reads them. Recordings are not read: other ones of equal sizes pass for the same.
+    """
     digest = hashlib.sha256(reader.encode())
     for url in urls:
         with storage.open_input(url) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         digest.update(b"\0")
+    for size in storage.sizes(recordings):
+        digest.update(f"{size} ".encode())
     return digest.hexdigest()[:16]

@@ -29,7 +29,8 @@ class Manifest:
 
     def fingerprint(self) -> str:
         urls = [self._options.path] if self._single else [self._url(split) for split in self.splits()]
-        return content_hash("manifest 1", urls)
+        recordings = (row.audio for split in self.splits() for _, row in self._rows(split))
+        return content_hash("manifest 2", urls, recordings)
 
     def splits(self) -> tuple[str, ...]:
         if self._names:

@@ -136,10 +136,10 @@ class Recipe:
 
     @cached_property
     def pairs(self) -> dict[str, list[Pair]]:
-        """The sentence pairs of each MT model that is trained here, by engine."""
+        """The sentence pairs of each MT model that is trained here, by engine; of all, so that arms change nothing."""
         found = {}
         for name, choice in self.experiment.engines.items():
-            if choice.trains_mt and "st-mt" in self.experiment.arms:
+            if choice.trains_mt:
                 options = choice.mt.with_shards(self.source.folder)
                 everything = collect_pairs(options, self.source_lang, self.target_lang)
                 self._check_leakage({f"pairs-{name}": (pair[1] for pair in everything)})
@@ -178,7 +178,9 @@ class Recipe:
         options = self.experiment.engines[engine].mt
         pairs = self.pairs[engine]
         info = LMInfo(self.source_lang, self.target_lang)
-        stage = Stage(f"mt-{engine}", options.training_config(seed), {"pairs": fingerprint(pairs)})
+        stage = Stage(
+            f"mt-{engine}", options.training_config(seed, self.experiment.cluster.ranks), {"pairs": fingerprint(pairs)}
+        )
         title, cluster = f"mt-{engine} seed {seed}", self.experiment.cluster
         return self.runner.run(
             title, stage, lambda folder: train_mt(title, options, pairs, info, seed, folder, cluster)
@@ -254,7 +256,7 @@ class Recipe:
     def _train(self, name: str, phase: PhaseOptions, data: SpeechData, seed: int) -> StageResult:
         options = self.experiment.speech(phase)
         title, cluster = f"{name} seed {seed}", self.experiment.cluster
-        stage = describe_training(name, options, data, seed)
+        stage = describe_training(name, options, data, seed, cluster.ranks)
         return self.runner.run(title, stage, lambda folder: train_speech(title, options, data, seed, folder, cluster))
 
     def _held_out_file(self, text: str) -> str | None:

@@ -58,9 +58,9 @@ class EvaluateOptions(Section):
 class Decoder:
     """Recognises batches of a test index with the model of a folder."""
 
-    def __init__(self, model: str, index: str, options: EvaluateOptions, threads: int) -> None:
+    def __init__(self, model: str, index: str, options: EvaluateOptions, *, threads: int, gpu: bool) -> None:
         torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cuda" if gpu else "cpu")
         with storage.local_folder(model) as folder:
             self._model = load_model(folder).to(self._device)
             self._vocabulary = Vocabulary.load(folder)
@@ -105,7 +105,8 @@ def evaluate(
     index = build_index(test, rule, _batches(options))
     index.save(storage.join(folder, INDEX))
     batches = [rows.tolist() for rows in plan_held_out(index, _batches(options))]
-    decoder = partial(Decoder, model, storage.join(folder, INDEX), options, cluster.worker_threads)
+    threads, gpu = max(1, int(cluster.decoder_cpus)), cluster.decoder_gpus > 0
+    decoder = partial(Decoder, model, storage.join(folder, INDEX), options, threads=threads, gpu=gpu)
     answers = {
         answer["id"]: answer
         for part in map_items(

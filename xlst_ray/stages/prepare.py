@@ -38,7 +38,7 @@ def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> di
         DataError: the corpus cannot be read, or nothing of it can be used.
     """
     title = f"prepare {options.corpus.lang}"
-    plans = plan_shards(open_corpus(options.corpus), folder, options.shards)
+    plans = plan_shards(open_corpus(options.corpus), folder, options.shards, options.corpus.path)
     work = partial(_converter, folder, options.shards)
     results = list(map_items(title, "shards", work, plans, cluster))
     counts = {

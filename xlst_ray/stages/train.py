@@ -144,7 +144,7 @@ def speech_data(
     held_out: str | None,
     out: str,
 ) -> SpeechData:
-    """What the train and dev splits of a shard folder teach; a vocabulary that is not given is made in `out`.
+    """What the train and dev splits of a shard folder teach; a vocabulary that is not given is made beside `out`.
 
     Raises:
         DataError: a folder is not that of a finished stage.
@@ -156,21 +156,22 @@ def speech_data(
         else finished(labels, "target").config["target"]
     )
     if vocabulary is None:
-        # By its options, so that a call which is then refused leaves the one of a finished model as it is.
-        vocabulary = storage.join(
-            out, f"vocabulary-{fingerprint([shards, labels, held_out, text.resolved(), pieces.resolved()])}"
-        )
-        texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
-        if held_out is not None:
-            texts = without_held_out(texts, read_held_out(held_out), lang)
-        make_vocabulary([(lang, texts)], text, pieces, vocabulary)
+        # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
+        vocabulary = f"{out}-vocabulary-{fingerprint([shards, labels, held_out, text.resolved(), pieces.resolved()])}"
+        if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
+            texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
+            if held_out is not None:
+                texts = without_held_out(texts, read_held_out(held_out), lang)
+            make_vocabulary([(lang, texts)], text, pieces, vocabulary)
     return SpeechData(train, dev, lang, vocabulary, init, held_out)
 
 
-def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed: int) -> Stage:
-    """The stage of a training: its options, seed, and the content of all that it reads."""
+def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed: int, ranks: int) -> Stage:
+    """The stage of a training: its options, seed, number of processes, and the content of all that it reads."""
     if data.init is None:
         options = options.replace(transfer=TransferOptions())  # nothing to take over, so no part of what it is
+    config = options.resolved()
+    del config["train"]["log_every"], config["batch"]["cache_mb"], config["batch"]["max_ctc_infeasible"]
     inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
     inputs["vocabulary"] = _content(storage.join(data.vocabulary, VOCABULARY_FILE))
     if data.train.labels is not None:
@@ -179,7 +180,7 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
         inputs["init"] = finished(data.init, "lang").fingerprint
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
-    return Stage(name, {**options.resolved(), "lang": data.lang, "seed": seed}, inputs)
+    return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs)
 
 
 def _content(url: str) -> str:

@@ -1,5 +1,6 @@
 """Parallel text -> a small translation model in an ordinary transformers folder."""
 
+import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,11 +44,11 @@ class MTOptions(Section):
         }
         return self.replace(pairs=pairs)
 
-    def training_config(self, seed: int) -> dict[str, Any]:
+    def training_config(self, seed: int, ranks: int) -> dict[str, Any]:
         """What decides the model, its sentence pairs apart."""
         config = self.resolved()
-        del config["pairs"]
-        return {**config, "seed": seed}
+        del config["pairs"], config["train"]["log_every"]
+        return {**config, "seed": seed, "ranks": ranks}
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ class MTJob:
 
 
 def collect_pairs(options: MTOptions, source: str, target: str) -> list[Pair]:
-    """The distinct sentence pairs of all sources."""
-    return list(dict.fromkeys(p for part in options.pairs.values() for p in read_pairs(part, source, target)))
+    """The distinct sentence pairs of all sources, shuffled together: the first ones are held back to validate on."""
+    pairs = list(dict.fromkeys(p for part in options.pairs.values() for p in read_pairs(part, source, target)))
+    random.Random(len(pairs)).shuffle(pairs)
+    return pairs
 
 
 def train_mt(
