@@ -156,7 +156,7 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
         ("run", ["target.corpus.lang=en"], "source and target are the same language (en)"),
         ("run", ["source.corpus.lang=english"], "did you mean en (English)?"),
         ("run", ["asr.train.ctc_weight=0"], "a CTC head needs a weight above 0"),
-        ("run", ["model.ctc=false"], "a weight needs the head"),
+        ("run", ["model.ctc=false", "evaluate.beam.ctc_weight=0"], "a weight needs the head"),
         ("run", ["model.heads=7"], "multiple of the heads (7)"),
         ("run", ["asr.train.warmup=9999"], "asr.train: warmup (9999) is longer than updates"),
         ("run", ["asr.train.validate_every=9999"], "is longer than updates"),
