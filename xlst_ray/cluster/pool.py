@@ -6,8 +6,8 @@ from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
-from ray.exceptions import RayError
 
+from xlst_ray import errors
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
 from xlst_ray.errors import XlstError
@@ -17,13 +17,21 @@ Work = Callable[[Any], Any]
 
 
 class _Worker:
-    """The actor: makes its work once, then does it item by item."""
+    """The actor: makes its work once, then does it item by item.
+
+    Our own errors come back as rows: Ray keeps the text of an exception, not the exception.
+    """
 
     def __init__(self, make: Callable[[], Work]) -> None:
-        self._work = make()
+        self._make = make
+        self._work: Work | None = None
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"result": json.dumps(self._work(json.loads(row["item"])))}
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        try:
+            self._work = self._work or self._make()
+            return {"result": json.dumps(self._work(json.loads(row["item"]))), "error": ""}
+        except XlstError as error:
+            return {"result": "", "error": json.dumps([type(error).__name__, error.what, error.where, error.hint])}
 
 
 def map_items(
@@ -58,27 +66,20 @@ def map_items(
     arguments = {} if pool is None else {"fn_constructor_args": (make,)}
     results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
     ticker = Ticker(title, len(items), unit)
-    try:
-        for row in results.iter_rows():
-            ticker.tick()
-            yield json.loads(row["result"])
-    except RayError as error:
-        raise _ours(error) or error from None
+    for row in results.iter_rows():
+        if row["error"]:
+            raise _rebuild(*json.loads(row["error"]))
+        ticker.tick()
+        yield json.loads(row["result"])
 
 
-def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def task(row: dict[str, Any]) -> dict[str, Any]:
+def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, str]]:
+    def task(row: dict[str, Any]) -> dict[str, str]:
         return _Worker(make)(row)
 
     return task
 
 
-def _ours(error: BaseException | None) -> XlstError | None:
-    """Our own error below the wrappings that Ray puts around it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, XlstError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
+def _rebuild(kind: str, what: str, where: str | None, hint: str | None) -> XlstError:
+    found: type[XlstError] = getattr(errors, kind, errors.DataError)
+    return found(what, where=where, hint=hint)
