@@ -22,6 +22,7 @@ from xlst_ray.audio.augment import SpecAugmentOptions
 from xlst_ray.batches.index import Index, Source, TargetText, build_index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.plan import padding_share, plan_held_out
 from xlst_ray.batches.source import BatchSource, PlainSource
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
@@ -251,9 +252,10 @@ def _describe(title: str, index: Index, model: S2TModel, options: SpeechOptions)
     infeasible = float(np.mean(needed > model.output_lengths(torch.from_numpy(index.frames)).numpy()))
     unknown = float(np.mean(np.concatenate(index.tokens) == UNK))
     parameters = sum(p.numel() for p in model.parameters())
+    padding = padding_share(plan_held_out(index, options.batch), index.frames)
     say(
         f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
-        f"{unknown:.2%} unknown tokens, {infeasible:.2%} with too few encoder steps for CTC; "
+        f"{padding:.1%} padding, {unknown:.2%} unknown tokens, {infeasible:.2%} with too few encoder steps for CTC; "
         f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }"
     )
     if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:
