@@ -101,7 +101,7 @@ def test_a_changed_field_reruns_what_depends_on_it(finished: Path, tiny: Tiny, r
     assert {name: when for name, when in stages_of(finished).items() if name in before} == before
 
 
-@pytest.mark.parametrize("stage", ["asr-en", "st-lm"])
+@pytest.mark.parametrize("stage", ["asr-en", "st-lm", "asr-fi-direct"])
 def test_killed_run_goes_on_to_the_same_table(
     finished: Path,
     tiny: Tiny,
