@@ -20,11 +20,15 @@ class Translation:
         text: the translation; none unless status is `ok`.
         status: `ok`; `missing`: the engine has nothing for it; `error`: it tried and failed.
         error: why not, as `reason` or `reason: detail`; counts are by what stands before the colon.
+        input_tokens: what the engine read for it, its prompt included; 0 where the engine counts none.
+        output_tokens: what it wrote, also where that is no usable translation.
     """
 
     text: str | None
     status: LabelStatus
     error: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Translator(Protocol):
