@@ -12,6 +12,7 @@ from xlst_ray.config import load
 from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.results import run_experiment
 from xlst_ray.recipe.run import outline
+from xlst_ray.train.checkpoint import read_state
 
 ROOT = Path(__file__).parents[2]
 ALL_ARMS = ["scratch", "direct", "direct-matched", "st-human", "st-mt"]
@@ -120,7 +121,11 @@ def test_killed_run_goes_on_to_the_same_table(
         lambda: bool(list(stages.glob(f"{stage}-*/checkpoints/update-0000003"))),
     )
     assert not list(stages.glob(f"{stage}-*/manifest.json"))
+    (checkpoint,) = stages.glob(f"{stage}-*/checkpoints/update-0000003")
+    earlier = read_state(checkpoint).seconds
     run_experiment(load(Experiment, path))
+    (manifest,) = stages.glob(f"{stage}-*/manifest.json")
+    assert json.loads(manifest.read_text())["counts"]["training_seconds"] > earlier
     undisturbed = {arm["arm"]: arm for arm in results_of(finished)}
     for arm in results_of(tmp_path / "killed"):
         expected = undisturbed[arm["arm"]]

@@ -122,3 +122,5 @@ def test_pairs_too_long_for_the_model_are_left_out_and_counted() -> None:
     assert task([*PAIRS, long]).dropped == 1
     with pytest.raises(TrainingError, match="none of 1 sentence pairs has at most 48 tokens"):
         task([long])
+    with pytest.raises(TrainingError, match="none of 2 pairs to validate on has at most 48 tokens"):
+        LMTask(MODEL, TOKENIZER, INFO, PAIRS, [long, long])

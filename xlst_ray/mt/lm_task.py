@@ -49,7 +49,7 @@ class LMTask:
         dropped: training pairs that are longer than the model's positions, and left out.
 
     Raises:
-        TrainingError: no pair fits into the model's positions.
+        TrainingError: no pair fits into the model's positions, or none of those to validate on.
     """
 
     def __init__(
@@ -75,6 +75,8 @@ class LMTask:
             raise TrainingError(f"none of {len(examples)} sentence pairs has at most {longest} tokens")
         dev = (_encode(tokenizer, info, pair) for pair in dev_pairs)
         self._dev = sorted((example for example in dev if len(example) <= longest), key=len)
+        if dev_pairs and not self._dev:
+            raise TrainingError(f"none of {len(dev_pairs)} pairs to validate on has at most {longest} tokens")
         self._seed, self._max_tokens, self._label_smoothing = seed, max_tokens, label_smoothing
         self._rank, self._world = rank, world
 

@@ -65,8 +65,13 @@ def _read_tested(recipe: Recipe, start: Start, seed: int) -> Tested:
     result = recipe.test(start, seed)
     hypotheses = storage.read_table(storage.join(result.folder, HYPOTHESES))
     errors = word_errors(hypotheses["reference"].to_pylist(), hypotheses["hypothesis"].to_pylist(), recipe.target_lang)
-    seconds = sum(part.seconds for part in recipe.chain(start, seed))
+    seconds = sum(_seconds(part) for part in recipe.chain(start, seed))
     return Tested(start, seed, dict(result.counts), hypotheses, errors, round(seconds, 1))
+
+
+def _seconds(stage: StageResult) -> float:
+    """Of a training that was killed and went on, the manifest counts the last call alone; its checkpoints count all."""
+    return max(stage.seconds, float(stage.counts.get("training_seconds", 0.0)))
 
 
 def compare(recipe: Recipe, tested: Sequence[Tested]) -> Results:

@@ -201,7 +201,7 @@ def train_speech(
     vocabulary = Vocabulary.from_bytes(storage.read_bytes(storage.join(data.vocabulary, VOCABULARY_FILE)))
     model, freeze, transfer = _initial_model(options, data, vocabulary, seed)
     train, dev = (_index(source, options, data, vocabulary) for source in (data.train, data.dev))
-    facts = _describe(title, train, model, options)
+    facts = _describe(title, train, model, options, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, storage.join(folder, INIT_FOLDER))
@@ -213,7 +213,8 @@ def train_speech(
     load_weights(model, trained.weights)
     _save(model, vocabulary, options, data.lang, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
-    return {**facts, "updates": trained.state.update, "dev": trained.state.validations[-1]}
+    seconds = {"training_seconds": round(trained.state.seconds, 1)}
+    return {**facts, "updates": trained.state.update, **seconds, "dev": trained.state.validations[-1]}
 
 
 def _initial_model(
@@ -246,16 +247,21 @@ def _index(source: Source, options: SpeechOptions, data: SpeechData, vocabulary:
     return build_index(source, text, options.batch)
 
 
-def _describe(title: str, index: Index, model: S2TModel, options: SpeechOptions) -> dict[str, Any]:
+def _describe(
+    title: str, index: Index, model: S2TModel, options: SpeechOptions, vocabulary: Vocabulary
+) -> dict[str, Any]:
     """Count and print what is trained on; refuse data that CTC cannot align."""
     needed = np.array([ctc_frames_needed(tokens.tolist()) for tokens in index.tokens])
     infeasible = float(np.mean(needed > model.output_lengths(torch.from_numpy(index.frames)).numpy()))
-    unknown = float(np.mean(np.concatenate(index.tokens) == UNK))
+    tokens = np.concatenate(index.tokens)
+    unknown = float(np.mean(tokens == UNK))
+    digits = float(np.mean(np.array([any(map(str.isdecimal, piece)) for piece in vocabulary.pieces])[tokens]))
     parameters = sum(p.numel() for p in model.parameters())
     padding = padding_share(plan_held_out(index, options.batch), index.frames)
     say(
         f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
-        f"{padding:.1%} padding, {unknown:.2%} unknown tokens, {infeasible:.2%} with too few encoder steps for CTC; "
+        f"{padding:.1%} padding, {unknown:.2%} unknown tokens, {digits:.2%} with digits, "
+        f"{infeasible:.2%} with too few encoder steps for CTC; "
         f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }"
     )
     if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:
@@ -264,7 +270,8 @@ def _describe(title: str, index: Index, model: S2TModel, options: SpeechOptions)
             f"(allowed: {options.batch.max_ctc_infeasible:.1%})",
             hint="use a larger vocabulary, smaller model.strides or no CTC, or raise batch.max_ctc_infeasible",
         )
-    return {**index.counts, "parameters": parameters, "unknown_share": unknown, "ctc_infeasible_share": infeasible}
+    shares = {"unknown_share": unknown, "digit_share": digits, "ctc_infeasible_share": infeasible}
+    return {**index.counts, "parameters": parameters, **shares}
 
 
 def _save(model: S2TModel, vocabulary: Vocabulary, options: SpeechOptions, lang: str, folder: str) -> None:

@@ -69,7 +69,7 @@ class MTJob:
             model, tokenizer = load_lm(init)
         table = storage.read_table(storage.join(self.folder, PAIRS_FILE))
         pairs = list(zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True))
-        return LMTask(
+        task = LMTask(
             model,
             tokenizer,
             self.info,
@@ -81,6 +81,9 @@ class MTJob:
             rank=world.rank,
             world=world.size,
         )
+        if task.dropped and world.rank == 0:
+            say(f"{self.title}: {task.dropped} sentence pairs are longer than the model's positions and left out")
+        return task
 
 
 def collect_pairs(options: MTOptions, source: str, target: str) -> list[Pair]:
@@ -122,7 +125,8 @@ def train_mt(
     _save(model, tokenizer, info, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
     parameters = sum(p.numel() for p in model.parameters())
-    return {"pairs": len(pairs), "parameters": parameters, "dev": trained.state.validations[-1]}
+    seconds = {"training_seconds": round(trained.state.seconds, 1)}
+    return {"pairs": len(pairs), "parameters": parameters, **seconds, "dev": trained.state.validations[-1]}
 
 
 def _save(model: Any, tokenizer: Any, info: LMInfo, folder: str) -> None:
