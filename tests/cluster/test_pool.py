@@ -30,6 +30,16 @@ def test_every_item_once(ray_cluster: None, pool: int | None) -> None:
     assert sorted((r["item"], r["square"]) for r in results) == [(n, n * n + 1) for n in range(7)]
 
 
+def test_a_pool_of_none_works_in_this_process() -> None:
+    here: list[int] = []
+
+    def make() -> Work:
+        return lambda item: here.append(item) or len(here)
+
+    assert list(map_items("square", "numbers", make, [5, 6], CLUSTER, pool=0)) == [1, 2]
+    assert here == [5, 6]
+
+
 def test_nothing_to_do_starts_nothing() -> None:
     assert list(map_items("square", "numbers", partial(squarer, 1), [], CLUSTER)) == []
 

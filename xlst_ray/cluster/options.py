@@ -17,7 +17,7 @@ class ClusterOptions(Section):
     worker_threads: int = option(1, "torch threads of each training process on CPUs", ge=1)
     loader_cpus: float = option(0.25, "of the data loader beside each training process", unit="CPUs", gt=0)
     max_failures: int = option(3, "times that training restarts from its last checkpoint after a lost worker", ge=0)
-    decoders: int = option(1, "processes that recognise test speech", ge=1)
+    decoders: int = option(1, "processes that recognise test speech; 0: the job's own, without Ray", ge=0)
     decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
     translators: int = option(1, "processes that translate", ge=1)

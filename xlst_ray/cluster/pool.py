@@ -51,7 +51,8 @@ def map_items(
         title, unit: what the progress lines say.
         make: makes the work in the process that does it, once for each actor or task; picklable.
         items: JSON values, as the results are: few and small (URLs, numbers), never data.
-        pool: actors that each make their work once; none: tasks, for work that is cheap to make.
+        pool: actors that each make their work once; none: tasks, for work that is cheap to make; 0: this process,
+            one item after another.
         cpus, gpus: of each task or actor.
 
     Raises:
@@ -59,13 +60,20 @@ def map_items(
     """
     if not items:
         return
+    ticker = Ticker(title, len(items), unit)
+    if pool == 0:
+        work_here = make()
+        for item in items:
+            result = work_here(item)
+            ticker.tick()
+            yield result
+        return
     connect(cluster)
     rows = ray.data.from_items([{"item": json.dumps(item)} for item in items], override_num_blocks=len(items))
     compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
     work = _Worker if pool is not None else _as_task(make)
     arguments = {} if pool is None else {"fn_constructor_args": (make,)}
     results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
-    ticker = Ticker(title, len(items), unit)
     for row in results.iter_rows():
         if row["error"]:
             raise _rebuild(*json.loads(row["error"]))

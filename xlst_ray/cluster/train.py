@@ -5,14 +5,14 @@ With no workers the same loop runs in this process.
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
@@ -35,6 +35,9 @@ from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
+
+# Hears each validation of this call; on Ray it is pickled, and called in the process that controls the training.
+OnValidation: TypeAlias = Callable[[Mapping[str, float]], None]
 
 
 class TrainJob(Protocol):
@@ -68,7 +71,9 @@ class Trained:
     state: TrainState
 
 
-def run_training(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
+def run_training(
+    job: TrainJob, folder: str, cluster: ClusterOptions, on_validation: OnValidation | None = None
+) -> Trained:
     """Train a job, going on from what an earlier call left in `folder`, and average its checkpoints.
 
     Raises:
@@ -76,12 +81,12 @@ def run_training(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained
         ConfigError: training without Ray into a folder that is not local.
     """
     if cluster.workers == 0:
-        return _run_here(job, folder, cluster)
+        return _run_here(job, folder, cluster, on_validation)
     connect(cluster)
-    return _run_on_ray(job, folder, cluster)
+    return _run_on_ray(job, folder, cluster, on_validation)
 
 
-def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
+def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation: OnValidation | None) -> Trained:
     if not storage.is_local(folder):
         raise ConfigError("training without Ray writes to a local folder", where=folder, hint="set cluster.workers=1")
     torch.set_num_threads(cluster.worker_threads)
@@ -90,6 +95,8 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
     def keep(_: Path | None, state: TrainState) -> None:
         updates = {*best_updates(state.validations, job.options.average, job.options.average_by), state.update}
         prune_checkpoints(checkpoints, [checkpoints / checkpoint_name(update) for update in updates])
+        if on_validation is not None:
+            on_validation(state.validations[-1])
 
     done = list_checkpoints(checkpoints)
     observer = Observer(lambda progress: say(progress_line(job.title, progress)), keep)
@@ -99,7 +106,17 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
 
 
-def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
+class _Listener(UserCallback):  # type: ignore[misc]  # Ray is untyped here
+    """Passes on what rank 0 reports."""
+
+    def __init__(self, on_validation: OnValidation) -> None:
+        self._on_validation = on_validation
+
+    def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: Checkpoint | None) -> None:
+        self._on_validation(metrics[0])
+
+
+def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation: OnValidation | None) -> Trained:
     by = job.options.average_by
     trainer = TorchTrainer(
         _worker,
@@ -116,6 +133,7 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions) -> Trained:
             storage_path=folder if "://" in folder else storage.locate(folder)[1],
             logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[] if on_validation is None else [_Listener(on_validation)],
             checkpoint_config=CheckpointConfig(
                 num_to_keep=job.options.average,
                 checkpoint_score_attribute=None if by == "last" else by,

@@ -31,6 +31,7 @@ class PhaseOptions(Section):
     augment: SpecAugmentOptions = option(SpecAugmentOptions, "SpecAugment")
     batch: BatchOptions = option(BatchOptions, "how utterances become batches")
     transfer: TransferOptions = option(TransferOptions, "what is taken over from the model that it starts from")
+    dropout: float | None = option(None, "every dropout of the model in this phase; none: as in model", ge=0, lt=1)
 
 
 class EngineChoice(Section):
@@ -95,8 +96,9 @@ class Experiment(Section):
 
     def speech(self, phase: PhaseOptions) -> SpeechOptions:
         """All options of a training phase."""
+        every = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), phase.dropout)
         return SpeechOptions(
-            model=self.model,
+            model=self.model if phase.dropout is None else self.model.replace(**every),
             text=self.text,
             train=phase.train,
             batch=phase.batch,

@@ -227,8 +227,13 @@ class Recipe:
 
     def target_asr(self, start: Start, seed: int) -> StageResult:
         """Target ASR of an arm."""
+        data = self.target_data(start, seed)
+        return self._train(f"asr-{self.target_lang}-{start.name}", self.experiment.finetune, data, seed)
+
+    def target_data(self, start: Start, seed: int) -> SpeechData:
+        """What the target ASR of an arm learns from, and the model that it starts from."""
         init = self._start_model(start, seed)
-        data = SpeechData(
+        return SpeechData(
             train=Source(self.target.folder, "train"),
             dev=Source(self.target.folder, "dev"),
             lang=self.target_lang,
@@ -236,7 +241,6 @@ class Recipe:
             init=None if init is None else init.folder,
             held_out=self._held_out_file("target-train"),
         )
-        return self._train(f"asr-{self.target_lang}-{start.name}", self.experiment.finetune, data, seed)
 
     def _start_model(self, start: Start, seed: int) -> StageResult | None:
         if start.engine is not None:

@@ -26,7 +26,7 @@ from xlst_ray.batches.plan import padding_share, plan_held_out
 from xlst_ray.batches.source import BatchSource, PlainSource
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
-from xlst_ray.cluster.train import run_training
+from xlst_ray.cluster.train import OnValidation, run_training
 from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
 from xlst_ray.model.ctc import ctc_frames_needed
@@ -189,9 +189,15 @@ def _content(url: str) -> str:
 
 
 def train_speech(
-    title: str, options: SpeechOptions, data: SpeechData, seed: int, folder: str, cluster: ClusterOptions
+    title: str,
+    options: SpeechOptions,
+    data: SpeechData,
+    seed: int,
+    folder: str,
+    cluster: ClusterOptions,
+    on_validation: OnValidation | None = None,
 ) -> dict[str, Any]:
-    """Train a speech model into a stage folder and return its counts.
+    """Train a speech model into a stage folder and return its counts; `on_validation` hears the scores on the way.
 
     Raises:
         DataError: no usable utterance, or too many that CTC cannot align.
@@ -209,7 +215,7 @@ def train_speech(
     say(transfer)
 
     job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, cluster.loader_cpus)
-    trained = run_training(job, folder, cluster)
+    trained = run_training(job, folder, cluster, on_validation)
     load_weights(model, trained.weights)
     _save(model, vocabulary, options, data.lang, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
