@@ -8,7 +8,7 @@ import sys
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import LanguageCode, Seed, Url, option
-from xlst_ray.mt.lm import LMInfo
+from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.stages.stage import Stage, fingerprint, run_stage
 from xlst_ray.stages.train_mt import MTOptions, collect_pairs, train_mt
 

@@ -86,11 +86,25 @@ def load(kind: type[S], file: str | Path | None = None, overrides: Sequence[str]
             change = {part: change}
         _refuse_unknown(kind, change, where="override")
         values = _merge(values, change)
+    places = [str(place) for place in (file, "overrides" if overrides else None) if place is not None]
+    return _validate(kind, values, where=" and ".join(places) or None, hint=_HELP_HINT)
+
+
+def from_values(kind: type[S], values: Any, *, where: str) -> S:
+    """A section from plain values, as a YAML file of its own holds them.
+
+    Raises:
+        ConfigError: unknown key (with the nearest right one), or a value that does not fit.
+    """
+    _refuse_unknown(kind, values, where=where)
+    return _validate(kind, values, where=where)
+
+
+def _validate(kind: type[S], values: Any, *, where: str | None, hint: str | None = None) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        places = [str(place) for place in (file, "overrides" if overrides else None) if place is not None]
-        raise ConfigError(explain(error), where=" and ".join(places) or None, hint=_HELP_HINT) from None
+        raise ConfigError(explain(error), where=where, hint=hint) from None
 
 
 def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

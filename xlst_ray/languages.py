@@ -45,6 +45,11 @@ class Language:
         return self.script not in _SCRIPTS_WITHOUT_SPACES
 
 
+def is_code(text: str) -> bool:
+    """Whether a text has the form of a language code, known or not."""
+    return _CODE.fullmatch(text) is not None
+
+
 @cache
 def language(code: str) -> Language:
     """The language of a code. A region falls back on the language: `de-AT` is German.
@@ -54,7 +59,7 @@ def language(code: str) -> Language:
     Raises:
         ConfigError: no language code at all (`english`, `EN`), with the codes that may have been meant.
     """
-    if _CODE.fullmatch(code) is None:
+    if not is_code(code):
         raise ConfigError(f"{code!r} is not a language code", hint=_nearest(code))
     name, script = _TABLE.get(code) or _TABLE.get(code.partition("-")[0]) or (code, UNKNOWN_SCRIPT)
     return Language(code, name, script)

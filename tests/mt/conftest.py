@@ -66,7 +66,8 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from xlst_ray.mt.lm import LMInfo, LMOptions, build_lm, save_lm, train_tokenizer
+    from xlst_ray.mt.lm import LMOptions, build_lm, save_lm, train_tokenizer
+    from xlst_ray.mt.lm_info import LMInfo
     from xlst_ray.mt.lm_task import LMTask
     from xlst_ray.train.loop import Observer, fit
     from xlst_ray.train.options import TrainOptions

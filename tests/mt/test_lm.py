@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from xlst_ray.config import load
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.mt.lm import SPECIALS, LMInfo, LMOptions, build_lm, load_lm, read_info, save_lm, train_tokenizer
+from xlst_ray.mt.lm import LMOptions, build_lm, load_lm, save_lm, train_tokenizer
+from xlst_ray.mt.lm_info import SPECIALS, LMInfo, read_info
 from xlst_ray.mt.options import MODEL_FILES
 
 OPTIONS = LMOptions(dim=16, layers=1, heads=2, ffn=32, vocabulary=300, max_length=32)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xlst_ray.errors import TrainingError
-from xlst_ray.mt.lm import LMInfo, LMOptions, build_lm, train_tokenizer
+from xlst_ray.mt.lm import LMOptions, build_lm, train_tokenizer
+from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.lm_task import IGNORE, LMBatch, LMTask
 from xlst_ray.train.task import Position, Task
 

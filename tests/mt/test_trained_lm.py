@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.engines import open_translator
-from xlst_ray.mt.lm import LMInfo, LMOptions, build_lm, read_info, save_lm, train_tokenizer
+from xlst_ray.mt.lm import LMOptions, build_lm, save_lm, train_tokenizer
+from xlst_ray.mt.lm_info import LMInfo, read_info
 from xlst_ray.mt.lm_task import LMTask
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.protocol import Translation, Translator

@@ -21,6 +21,10 @@ def open_translator(options: EngineOptions, source: str, target: str) -> Transla
         from xlst_ray.mt.trained_lm import TrainedLM  # here, for transformers takes seconds to import
 
         return TrainedLM(options, source, target)
+    if options.engine == "http":
+        from xlst_ray.mt.http_llm import HttpLLM
+
+        return HttpLLM(options, source, target)
     raise ConfigError(
         "engine human translates nothing: its labels are the corpus's own translations",
         hint="assemble its labels with xlst_ray.mt.labels.human_labels",

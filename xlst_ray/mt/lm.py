@@ -8,9 +8,8 @@ in which every character of every script has a spelling.
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import torch
 from pydantic import model_validator
@@ -26,13 +25,7 @@ from xlst_ray.mt._transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-
-BOS: Final = "<s>"
-PAD: Final = "<pad>"
-EOS: Final = "</s>"
-SEP: Final = "<sep>"
-SPECIALS: Final = (BOS, PAD, EOS, SEP)
-INFO_FILE: Final = "xlst_mt.json"
+from xlst_ray.mt.lm_info import BOS, EOS, INFO_FILE, PAD, SEP, SPECIALS, LMInfo
 
 
 class LMOptions(Section):
@@ -53,21 +46,6 @@ class LMOptions(Section):
                 f"dim {self.dim} must be a multiple of twice the heads ({self.heads}), for rotary positions"
             )
         return self
-
-
-@dataclass(frozen=True)
-class LMInfo:
-    """What an engine must know of a model folder: its languages and how a source sentence becomes a prompt."""
-
-    source: str
-    target: str
-    prompt: str = "{source}" + SEP
-
-    def fill(self, source: str) -> str:
-        """The prompt of a sentence. The special tokens' spellings are no text and are taken out of it."""
-        for special in SPECIALS:
-            source = source.replace(special, " ")
-        return self.prompt.replace("{source}", source)
 
 
 def train_tokenizer(texts: Iterable[str], options: LMOptions) -> Any:
@@ -143,20 +121,3 @@ def load_lm(folder: Path) -> tuple[Any, Any]:
     except Exception as error:  # transformers, tokenizers and safetensors raise bare Exceptions of many kinds
         raise DataError(f"cannot be loaded as a transformers model ({error})", where=str(folder)) from error
     return model.eval(), tokenizer
-
-
-def read_info(folder: str) -> LMInfo:
-    """What `save_lm` noted of a folder's languages and prompt.
-
-    Raises:
-        DataError: the file is missing or not ours.
-    """
-    url = storage.join(folder, INFO_FILE)
-    values = storage.read_json(url)
-    try:
-        info = LMInfo(**values)
-    except TypeError:
-        raise DataError("does not hold source, target and prompt", where=url) from None
-    if "{source}" not in info.prompt:
-        raise DataError(f"has a prompt without {{source}}: {info.prompt!r}", where=url)
-    return info

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlst_ray.errors import TrainingError
-from xlst_ray.mt.lm import LMInfo
+from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.train.task import LossSum, Position
 
 IGNORE: Final = -100  # a label without loss

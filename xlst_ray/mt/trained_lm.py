@@ -9,7 +9,8 @@ import torch
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError
-from xlst_ray.mt.lm import load_lm, read_info
+from xlst_ray.mt.lm import load_lm
+from xlst_ray.mt.lm_info import read_info
 from xlst_ray.mt.options import MODEL_FILES, EngineOptions
 from xlst_ray.mt.protocol import Translation, tidy
 

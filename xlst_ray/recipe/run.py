@@ -17,7 +17,7 @@ from functools import cached_property
 from xlst_ray import storage
 from xlst_ray.batches.index import Source
 from xlst_ray.errors import DataError
-from xlst_ray.mt.lm import LMInfo
+from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.pairs import Pair
 from xlst_ray.recipe.options import Experiment, PhaseOptions

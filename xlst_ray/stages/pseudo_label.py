@@ -25,7 +25,7 @@ class LabelOptions(Section):
 def describe_labels(name: str, options: LabelOptions, source: str, target: str, shards_fingerprint: str) -> Stage:
     """The stage of a label set: engine, limits, content of the model, and the shards."""
     config = {"engine": options.engine.label_config(), "source": source, "target": target}
-    inputs = {"shards": shards_fingerprint, "engine": options.engine.content_fingerprint()}
+    inputs = {"shards": shards_fingerprint, "engine": options.engine.content_fingerprint(source, target)}
     return Stage(f"labels-{name}", config, inputs)
 
 

@@ -14,7 +14,8 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import run_training
 from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
-from xlst_ray.mt.lm import LMInfo, LMOptions, build_lm, load_lm, save_lm, train_tokenizer
+from xlst_ray.mt.lm import LMOptions, build_lm, load_lm, save_lm, train_tokenizer
+from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.lm_task import LMTask
 from xlst_ray.mt.pairs import Pair, PairsOptions, read_pairs
 from xlst_ray.progress import say
