@@ -18,8 +18,12 @@ class TrainJob(SpeechOptions):
 
     shards: Url = option(..., "folder or URL of the shards; they need the splits train and dev")
     labels: Url | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
-    init: Url | None = option(None, "folder or URL of the model to start from; none: random weights")
-    vocabulary: Url | None = option(None, "folder or URL with a vocabulary.model; none: made from the training targets")
+    init: Url | None = option(
+        None, "folder or URL of the model to start from, ours or a Speech2Text checkpoint; none: random weights"
+    )
+    vocabulary: Url | None = option(
+        None, "folder or URL of a vocabulary or of a model that has one; none: made from the training targets"
+    )
     pieces: VocabularyOptions = option(VocabularyOptions, "the vocabulary, where it is made here")
     held_out: Url | None = option(None, "file of held-out sentence keys, one a line, that are not trained on")
     out: Url = option(..., "folder or URL of the model")

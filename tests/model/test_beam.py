@@ -1,19 +1,33 @@
 """Beam search against transformers' `generate`, and against a look at all hypotheses there are."""
 
 import itertools
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from xlst_ray.model.beam import BeamOptions, Hypothesis, beam_search, ctc_greedy
+from xlst_ray.model.beam import (
+    LONGEST_LOOP,
+    LOOP_TIMES,
+    LOOP_TOKENS,
+    BeamOptions,
+    Hypothesis,
+    beam_search,
+    ctc_greedy,
+    is_looping,
+    recognise,
+)
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BLANK, BOS, EOS, PAD
 
 Build = Callable[..., S2TModel]
 Utterances = Callable[..., tuple[Tensor, Tensor]]
+Foreign = Callable[[S2TModel], nn.Module]
 CLOSE = 1e-4  # scores are sums of float32 there and here
 
 
@@ -31,13 +45,14 @@ def lively(model: S2TModel, seed: int) -> S2TModel:
     return model.double().eval()
 
 
-def generate(theirs: Any, features: Tensor, options: BeamOptions, cap: int) -> list[Hypothesis]:
+def generate(theirs: Any, features: Tensor, options: BeamOptions, cap: int) -> list[list[Hypothesis]]:
+    """What `generate` finds for utterances of one length."""
     found = theirs.generate(
         features,
         num_beams=options.beam,
         num_return_sequences=options.beam,
         length_penalty=options.length_penalty,
-        early_stopping=False,
+        early_stopping=options.early_stopping,
         max_new_tokens=cap,
         min_new_tokens=options.min_tokens,
         suppress_tokens=[BOS, PAD],
@@ -50,7 +65,7 @@ def generate(theirs: Any, features: Tensor, options: BeamOptions, cap: int) -> l
         tokens = [token for token in row[1:] if token != PAD]
         ended = bool(tokens) and tokens[-1] == EOS
         hypotheses.append(Hypothesis(tuple(tokens[:-1] if ended else tokens), score, ended))
-    return hypotheses
+    return [hypotheses[first : first + options.beam] for first in range(0, len(hypotheses), options.beam)]
 
 
 def assert_same(ours: list[Hypothesis], theirs: list[Hypothesis]) -> None:
@@ -60,23 +75,50 @@ def assert_same(ours: list[Hypothesis], theirs: list[Hypothesis]) -> None:
         assert tied or (one.tokens, one.finished) == (other.tokens, other.finished)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
-@pytest.mark.parametrize("seed", range(10))
-def test_a_batch_has_the_hypotheses_that_generate_has_for_each_utterance_alone(
-    build: Build,
-    utterances: Utterances,
-    foreign: Callable[[S2TModel], nn.Module],
-    seed: int,
-    penalty: float,
+@pytest.mark.parametrize("seed", range(8))
+def test_a_padded_batch_has_the_hypotheses_that_generate_has_for_each_utterance_alone(
+    build: Build, utterances: Utterances, foreign: Foreign, seed: int
 ) -> None:
     model = lively(build(decoder_layers=1), seed)
     theirs = foreign(model)
     features, lengths = utterances(60, 45, 31, 9, seed=seed)
-    options = BeamOptions(beam=5, length_penalty=penalty, max_tokens_ratio=0.5, max_tokens=8, min_tokens=seed % 3)
+    options = BeamOptions(beam=5, max_tokens_ratio=0.5, max_tokens=8, min_tokens=seed % 3)
     found = beam_search(model, features, lengths, options)
     for row, length in enumerate(lengths.tolist()):
         cap = int(model.output_lengths(lengths)[row] * 0.5) + 8
-        assert_same(found[row], generate(theirs, features[row : row + 1, :length], options, cap))
+        assert_same(found[row], generate(theirs, features[row : row + 1, :length], options, cap)[0])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_hypotheses_are_those_of_generate_at_any_size_penalty_and_early_stopping(
+    build: Build, utterances: Utterances, foreign: Foreign, seed: int
+) -> None:
+    """Ten draws of all settings for each of ten models."""
+    model, draw = lively(build(decoder_layers=1), 100 + seed), random.Random(seed)
+    theirs = foreign(model)
+    for number in range(10):
+        features, lengths = utterances(*[draw.randint(5, 60)] * draw.randint(1, 6), seed=10 * seed + number)
+        cap = draw.randint(3, 20)
+        options = BeamOptions(
+            beam=draw.randint(2, 6),
+            length_penalty=draw.choice([-1.0, 0.0, 0.6, 1.0, 2.0]),
+            early_stopping=draw.choice([True, False, "never"]),
+            max_tokens_ratio=0,
+            max_tokens=cap,
+            min_tokens=draw.randint(0, 2),
+        )
+        found = beam_search(model, features, lengths, options)
+        for ours, its in zip(found, generate(theirs, features, options, cap), strict=True):
+            assert_same(ours, its)
+
+
+def test_each_early_stopping_finds_other_hypotheses(build: Build, utterances: Utterances) -> None:
+    """Else the comparison with `generate` would not tell them apart."""
+    found = []
+    for early_stopping in (True, False, "never"):
+        options = BeamOptions(length_penalty=2.0, max_tokens_ratio=0, max_tokens=20, early_stopping=early_stopping)
+        found.append([beam_search(lively(build(), seed), *utterances(40, seed=seed), options) for seed in range(10)])
+    assert found[0] != found[1] != found[2]
 
 
 def test_those_hypotheses_do_end_at_many_lengths(build: Build, utterances: Utterances) -> None:
@@ -155,3 +197,44 @@ def test_ctc_greedy_reads_the_best_path_up_to_the_length(build: Build, utterance
 def test_no_utterances_have_no_hypotheses(model: S2TModel, utterances: Utterances) -> None:
     features, lengths = utterances(20)
     assert beam_search(model, features[:0], lengths[:0], BeamOptions()) == []
+
+
+def test_recognition_brings_the_best_path_of_ctc_along_and_flags_utterances_without_any(
+    build: Build, utterances: Utterances
+) -> None:
+    features, lengths = utterances(60, 23)
+    model = lively(build(), 1)
+    found = recognise(model, features, lengths, BeamOptions())
+    assert [one.ctc for one in found] == ctc_greedy(model, features, lengths)
+    assert not any(one.no_speech for each in found for one in each.hypotheses)
+    with torch.no_grad():
+        model.ctc.bias[BLANK] = 1e4
+    found = recognise(model, features, lengths, BeamOptions())
+    assert [one.ctc for one in found] == [(), ()]
+    assert all(one.no_speech for each in found for one in each.hypotheses)
+    without = recognise(lively(build(ctc=False), 1), features, lengths, BeamOptions())
+    assert [one.ctc for one in without] == [None, None]
+    assert not any(one.no_speech for each in without for one in each.hypotheses)
+
+
+@given(st.lists(st.integers(3, 4), max_size=20), st.lists(st.integers(3, 5), max_size=18), st.integers(0, 30))
+def test_looping_is_an_ngram_over_and_over(start: list[int], ngram: list[int], times: int) -> None:
+    tokens = (start + ngram * times)[:90]
+
+    def loops(size: int) -> bool:
+        span = max(size * LOOP_TIMES, LOOP_TOKENS)
+        windows = (tokens[first : first + span] for first in range(len(tokens) - span + 1))
+        return any(window == (window[:size] * span)[:span] for window in windows)
+
+    assert is_looping(tokens) == any(loops(size) for size in range(1, LONGEST_LOOP + 1))
+
+
+def test_a_decoder_that_says_the_same_over_and_over_is_flagged(build: Build, utterances: Utterances) -> None:
+    model = build().double()
+    with torch.no_grad():
+        model.decoder.layer_norm.weight.zero_()  # so that every step has the same logits: those of token 7
+        model.decoder.layer_norm.bias.copy_(model.decoder.embed_tokens.weight[7])
+        model.decoder.embed_tokens.weight[7] *= 3
+    (best, *_) = beam_search(model, *utterances(60), BeamOptions(max_tokens_ratio=0, max_tokens=20))[0]
+    assert set(best.tokens) == {7}
+    assert best.looping

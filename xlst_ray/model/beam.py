@@ -1,8 +1,9 @@
-"""Batched beam search, as transformers' `generate` defines it (early_stopping=False), so that it can be checked."""
+"""Batched beam search, as transformers' `generate` defines it, so that it can be checked; and greedy CTC."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +15,10 @@ from xlst_ray.model.ctc_prefix import NEVER, CTCPrefixScorer
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BOS, EOS, PAD
 
-CANDIDATES_PER_BEAM = 3  # tokens that CTC scores, for each beam: those that attention finds likeliest
+CANDIDATES_PER_BEAM: Final = 3  # tokens that CTC scores, for each beam: those that attention finds likeliest
+LOOP_TIMES: Final = 4  # that an n-gram follows itself before a hypothesis counts as looping
+LOOP_TOKENS: Final = 12  # that they make up together: "ha ha ha ha" is none
+LONGEST_LOOP: Final = 16  # tokens of the n-gram
 
 
 class BeamOptions(Section):
@@ -27,6 +31,11 @@ class BeamOptions(Section):
     )
     max_tokens: int = option(10, "what is added to that cap (fairseq's max_len_b)", unit="tokens", ge=1)
     min_tokens: int = option(1, "a hypothesis does not end before (fairseq's min_len)", unit="tokens", ge=0)
+    early_stopping: bool | Literal["never"] = option(
+        False,
+        "an utterance is done: true: when as many hypotheses have ended as are kept; false: when none that runs scores "
+        "above the worst of those; never: when none could, however long it gets",
+    )
     ctc_weight: float = option(0.0, "share of the CTC head's prefix score; 0: the attention decoder alone", ge=0, lt=1)
 
 
@@ -38,32 +47,57 @@ class Hypothesis:
         tokens: without `</s>`.
         score: log probability / length ** length_penalty, the length counting `</s>`.
         finished: it ended by `</s>`, and was not cut at the cap.
+        looping: it says the same over and over (`is_looping`), as decoders do where they have lost the speech.
+        no_speech: the CTC head hears nothing at all in the utterance; never where there is no such head.
     """
 
     tokens: tuple[int, ...]
     score: float
     finished: bool
+    looping: bool = False
+    no_speech: bool = False
+
+
+class Recognition(NamedTuple):
+    """Of one utterance: at most `beam` hypotheses, best first, and the CTC head's best path where there is a head."""
+
+    hypotheses: list[Hypothesis]
+    ctc: tuple[int, ...] | None
 
 
 @torch.inference_mode()
-def beam_search(model: S2TModel, features: Tensor, lengths: Tensor, options: BeamOptions) -> list[list[Hypothesis]]:
-    """The best hypotheses of each utterance, at most `options.beam`, best first.
+def recognise(model: S2TModel, features: Tensor, lengths: Tensor, options: BeamOptions) -> list[Recognition]:
+    """What is said in each utterance, by beam search and by greedy CTC.
 
-    An utterance leaves the batch as soon as no running hypothesis scores above its worst finished one.
+    An utterance leaves the batch as soon as it is done (`options.early_stopping`).
 
     Args:
         features: (B, T, F). lengths: frames (B).
+
+    Raises:
+        ConfigError: joint scores are asked of a model without a CTC head.
     """
     with _evaluating(model):
         encoded = model.encode(features, lengths)
         caps = (encoded.lengths * options.max_tokens_ratio).long() + options.max_tokens
-        ctc = None
-        if options.ctc_weight > 0:
-            ctc = CTCPrefixScorer(model.ctc_logits(encoded), encoded.lengths, options.beam)
+        ctc, heard = None, list[tuple[int, ...] | None]([None] * len(features))
+        if model.ctc is not None or options.ctc_weight > 0:
+            logits = model.ctc_logits(encoded)
+            heard = [*ctc_collapse(logits, encoded.lengths)]
+            if options.ctc_weight > 0:
+                ctc = CTCPrefixScorer(logits, encoded.lengths, options.beam)
         search = _Search(model.decoder.start(encoded, options.beam), caps, options, ctc)
         while search.utterances.numel():
             search.advance(model.decoder.step(search.tokens[:, :, -1], search.cache))
-    return [search.results[number] for number in range(len(features))]
+    return [
+        Recognition([replace(one, no_speech=path == ()) for one in search.results[number]], path)
+        for number, path in enumerate(heard)
+    ]
+
+
+def beam_search(model: S2TModel, features: Tensor, lengths: Tensor, options: BeamOptions) -> list[list[Hypothesis]]:
+    """The hypotheses of `recognise`."""
+    return [found.hypotheses for found in recognise(model, features, lengths, options)]
 
 
 @torch.inference_mode()
@@ -115,8 +149,17 @@ class _Search:
         if self.ctc is not None and prefixes is not None:
             self.ctc.choose(parents, tokens, prefixes.flatten(1).gather(1, parents * scores.shape[2] + tokens))
 
-        hopeless = self.log_probs[:, 0] / count**self.options.length_penalty <= self.scores[:, -1]
-        self._leave(hopeless | (self.caps <= count))
+        self._leave(self._is_done(count) | (self.caps <= count))
+
+    def _is_done(self, count: int) -> Tensor:
+        """Which utterances need no further step after `count` tokens, (N,)."""
+        penalty, worst = self.options.length_penalty, self.scores[:, -1]
+        if self.options.early_stopping == "never" and penalty > 0:
+            hopeful = self.log_probs[:, 0] / self.caps**penalty  # as if no further token cost anything
+        else:
+            hopeful = self.log_probs[:, 0] / count**penalty
+        done = hopeful <= worst
+        return done | (worst > -torch.inf) if self.options.early_stopping is True else done
 
     def _join_ctc(self, scores: Tensor, ctc: CTCPrefixScorer) -> tuple[Tensor, Tensor]:
         """Attention scores (N, K, V) mixed with CTC's, for the tokens that attention finds likely; and CTC's alone."""
@@ -154,7 +197,19 @@ class _Search:
 def _hypothesis(row: list[int], score: float) -> Hypothesis:
     tokens = [token for token in row[1:] if token != PAD]
     finished = tokens[-1] == EOS
-    return Hypothesis(tuple(tokens[:-1] if finished else tokens), score, finished)
+    said = tuple(tokens[:-1] if finished else tokens)
+    return Hypothesis(said, score, finished, is_looping(said))
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """Whether an n-gram follows itself `LOOP_TIMES` times or more, over at least `LOOP_TOKENS` tokens."""
+    for size in range(1, min(LONGEST_LOOP, len(tokens) // 2) + 1):
+        needed, alike = max(size * LOOP_TIMES, LOOP_TOKENS) - size, 0  # tokens that equal the one `size` before
+        for one, other in zip(tokens, tokens[size:], strict=False):
+            alike = alike + 1 if one == other else 0
+            if alike >= needed:
+                return True
+    return False
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

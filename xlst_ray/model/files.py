@@ -1,4 +1,4 @@
-"""A model in a local folder: `model.safetensors` and `model.json`."""
+"""A model in a local folder: `model.safetensors` and `model.json`; transformers' layout is read, too."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.model.options import Architecture
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.speech2text import is_speech2text, load_speech2text
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
@@ -27,11 +28,13 @@ def save_model(folder: Path, model: S2TModel) -> None:
 
 
 def load_model(folder: Path) -> S2TModel:
-    """The model of a folder, on the CPU, in evaluation mode.
+    """The model of a folder, ours or one in transformers' Speech2Text layout, on the CPU, in evaluation mode.
 
     Raises:
         DataError: a file is missing, cut off, or the weights are not those of the description.
     """
+    if not (folder / DESCRIPTION).is_file() and is_speech2text(folder):
+        return load_speech2text(folder)
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         weights = load_file(folder / WEIGHTS)

@@ -19,7 +19,7 @@ from xlst_ray.batches.plan import plan_held_out
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import Section, option
-from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy
+from xlst_ray.model.beam import BeamOptions, Recognition, recognise
 from xlst_ray.model.files import load_model
 from xlst_ray.score.bleu import score_translations
 from xlst_ray.score.errors import char_errors, rate, word_errors
@@ -41,6 +41,9 @@ HYPOTHESIS_SCHEMA = pa.schema(
         pa.field("hypothesis", pa.string(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),  # length-normalised log probability
         pa.field("finished", pa.bool_(), nullable=False),
+        pa.field("looping", pa.bool_(), nullable=False),
+        pa.field("no_speech", pa.bool_(), nullable=False),
+        pa.field("nbest", pa.list_(pa.struct([("text", pa.string()), ("score", pa.float64())])), nullable=False),
         pa.field("ctc_hypothesis", pa.string()),
     ]
 )
@@ -71,21 +74,20 @@ class Decoder:
         batch = self._loader.load(np.asarray(rows), epoch=0)
         features = torch.from_numpy(batch.features).to(self._device).float()
         frames = torch.from_numpy(batch.frames).to(self._device)
-        best = [found[0] for found in beam_search(self._model, features, frames, self._options.beam)]
-        ctc: Sequence[Sequence[int] | None] = [None] * len(best)
-        if self._model.ctc is not None:
-            ctc = ctc_greedy(self._model, features, frames)
-        decode = self._vocabulary.decode
-        return [
-            {
-                "id": name,
-                "hypothesis": decode(answer.tokens),
-                "score": answer.score,
-                "finished": answer.finished,
-                "ctc_hypothesis": None if tokens is None else decode(tokens),
-            }
-            for name, answer, tokens in zip(batch.ids, best, ctc, strict=True)
-        ]
+        found = recognise(self._model, features, frames, self._options.beam)
+        return [{"id": name, **self._describe(one)} for name, one in zip(batch.ids, found, strict=True)]
+
+    def _describe(self, found: Recognition) -> dict[str, Any]:
+        best, decode = found.hypotheses[0], self._vocabulary.decode
+        return {
+            "hypothesis": decode(best.tokens),
+            "score": best.score,
+            "finished": best.finished,
+            "looping": best.looping,
+            "no_speech": best.no_speech,
+            "nbest": [{"text": decode(one.tokens), "score": one.score} for one in found.hypotheses],
+            "ctc_hypothesis": None if found.ctc is None else decode(found.ctc),
+        }
 
 
 def evaluate(
@@ -145,6 +147,8 @@ def score(
         "blocks": wer_interval.blocks,
         "rule": rule_name(text),
         "unfinished": table["finished"].to_pylist().count(False),
+        "looping": table["looping"].to_pylist().count(True),
+        "no_speech": table["no_speech"].to_pylist().count(True),
     }
     ctc = table["ctc_hypothesis"].to_pylist()
     if None not in ctc:

@@ -9,7 +9,7 @@ from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts
 from xlst_ray.text.leakage import LeakageOptions, LeakageReport, find_overlap, sentence_key, sentence_keys
 from xlst_ray.text.normalise import TextOptions, normalise
-from xlst_ray.text.vocabulary import VocabularyOptions, train_vocabulary
+from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
 
 HELD_OUT_SPLITS = ("test", "dev")
 HELD_OUT_FILE = "held-out.txt"
@@ -73,3 +73,16 @@ def make_vocabulary(
     storage.write_bytes(storage.join(folder, VOCABULARY_FILE), vocabulary.to_bytes())
     say(f"vocabulary: {len(vocabulary)} pieces ({options.kind})")
     return {"pieces": len(vocabulary), "vocabulary": vocabulary.fingerprint}
+
+
+def read_vocabulary(folder: str) -> Vocabulary:
+    """The vocabulary of a folder or URL: one of ours, or the tokenizer of a Speech2Text checkpoint.
+
+    Raises:
+        DataError: there is none.
+    """
+    url = storage.join(folder, VOCABULARY_FILE)
+    if storage.exists(url):
+        return Vocabulary.from_bytes(storage.read_bytes(url), where=url)
+    with storage.local_folder(folder) as local:
+        return Vocabulary.load(local)

@@ -28,16 +28,17 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
 from xlst_ray.cluster.train import OnValidation, run_training
 from xlst_ray.config import Section, option
-from xlst_ray.errors import DataError
+from xlst_ray.errors import DataError, TransferError
 from xlst_ray.model.ctc import ctc_frames_needed
 from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts, iter_translations
 from xlst_ray.stages.stage import Stage, fingerprint, finished
-from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
+from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, read_vocabulary, without_held_out
 from xlst_ray.text.ids import UNK
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
@@ -80,8 +81,8 @@ class SpeechData:
     Attributes:
         train, dev: shards, and labels where the targets are translations.
         lang: language of the targets.
-        vocabulary: folder with `vocabulary.model`.
-        init: model folder to start from; none: random weights.
+        vocabulary: folder with `vocabulary.model`, or with a Speech2Text tokenizer.
+        init: model folder to start from, ours or a Speech2Text checkpoint; none: random weights.
         held_out: file of sentence keys, one a line, that may not be trained on.
     """
 
@@ -174,14 +175,21 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     config = options.resolved()
     del config["train"]["log_every"], config["batch"]["cache_mb"], config["batch"]["max_ctc_infeasible"]
     inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
-    inputs["vocabulary"] = _content(storage.join(data.vocabulary, VOCABULARY_FILE))
+    inputs["vocabulary"] = read_vocabulary(data.vocabulary).fingerprint
     if data.train.labels is not None:
         inputs["labels"] = finished(data.train.labels).fingerprint
     if data.init is not None:
-        inputs["init"] = finished(data.init, "lang").fingerprint
+        inputs["init"] = _model_fingerprint(data.init)
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs)
+
+
+def _model_fingerprint(folder: str) -> str:
+    """A stage's own; that of the files where the folder is a transformers checkpoint."""
+    if storage.exists(storage.join(folder, CONFIG)):
+        return fingerprint([_content(url) for url in storage.list_files(folder)])
+    return finished(folder, "lang").fingerprint
 
 
 def _content(url: str) -> str:
@@ -204,7 +212,7 @@ def train_speech(
         TransferError: the initial model gives less than the transfer plan asks for.
         TrainingError: the loss is no number.
     """
-    vocabulary = Vocabulary.from_bytes(storage.read_bytes(storage.join(data.vocabulary, VOCABULARY_FILE)))
+    vocabulary = read_vocabulary(data.vocabulary)
     model, freeze, transfer = _initial_model(options, data, vocabulary, seed)
     train, dev = (_index(source, options, data, vocabulary) for source in (data.train, data.dev))
     facts = _describe(title, train, model, options, vocabulary)
@@ -234,6 +242,12 @@ def _initial_model(
     with storage.local_folder(data.init) as folder:
         source = load_model(folder)
         source_pieces = Vocabulary.load(folder).pieces
+    if source.architecture.heads != model.architecture.heads:  # which no shape shows
+        raise TransferError(
+            f"has {source.architecture.heads} attention heads, the model {model.architecture.heads}",
+            where=data.init,
+            hint=f"set model.heads={source.architecture.heads}",
+        )
     plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     plan.apply(model)
     return (

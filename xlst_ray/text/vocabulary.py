@@ -12,6 +12,7 @@ import sentencepiece
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.text.ids import BOS, EOS, PAD, SPECIALS, UNK
+from xlst_ray.text.speech2text import is_tokenizer, read_tokenizer
 
 FILE_NAME: Final = "vocabulary.model"
 
@@ -91,8 +92,14 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> "Vocabulary":
-        """Read `vocabulary.model` of a local folder. Raises `DataError` where it is missing or not one."""
+        """Read `vocabulary.model`, or a Speech2Text tokenizer, of a local folder.
+
+        Raises:
+            DataError: neither is there, or it is no vocabulary of ours.
+        """
         path = folder / FILE_NAME
+        if not path.is_file() and is_tokenizer(folder):
+            return cls(read_tokenizer(folder), where=str(folder))
         if not path.is_file():
             raise DataError("no such file", where=str(path), hint="make one with the vocabulary stage")
         return cls(path.read_bytes(), where=str(path))

@@ -1,0 +1,24 @@
+"""A trained model -> the folder of a transformers `Speech2TextForConditionalGeneration`."""
+
+import tempfile
+from pathlib import Path
+
+from xlst_ray import storage
+from xlst_ray.model.files import load_model
+from xlst_ray.model.speech2text import save_speech2text
+from xlst_ray.text.speech2text import write_tokenizer
+from xlst_ray.text.vocabulary import Vocabulary
+
+
+def export(model: str, folder: str) -> dict[str, int]:
+    """Write a model folder in that layout, and return its counts.
+
+    Raises:
+        DataError: no model is there, or it is none that transformers has.
+    """
+    with storage.local_folder(model) as local, tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
+        ours, vocabulary = load_model(local), Vocabulary.load(local)
+        save_speech2text(Path(temporary), ours)
+        write_tokenizer(Path(temporary), vocabulary.to_bytes(), vocabulary.pieces)
+        storage.copy_folder(temporary, folder)
+    return {"parameters": sum(parameter.numel() for parameter in ours.parameters()), "pieces": len(vocabulary)}
