@@ -32,6 +32,7 @@ KINDS = {
     "train": "TrainJob",
     "evaluate": "EvaluateJob",
     "export": "ExportJob",
+    "transcribe": "TranscribeJob",
     "run": "Experiment",
 }
 

@@ -19,6 +19,23 @@ def test_sizes_have_the_parameters_that_fairseq_publishes(size: str, millions: i
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == millions
 
 
+def test_a_deep_encoder_with_a_shallow_decoder_is_as_large_as_its_size() -> None:
+    def parameters(size: str) -> int:
+        return sum(
+            p.numel() for p in S2TModel(load(ModelOptions, None, [f"size={size}"]).architecture(), 1000).parameters()
+        )
+
+    with torch.device("meta"):
+        assert parameters("s-deep") == pytest.approx(parameters("s"), rel=0.01)
+
+
+def test_a_conformer_of_size_s_has_the_parameters_that_fairseq_publishes() -> None:
+    """42.9M for `s2t_conformer` with relative positions on CoVoST, whose vocabulary is some hundred characters."""
+    with torch.device("meta"):
+        model = S2TModel(ModelOptions(encoder="conformer", ctc=False).architecture(), 200)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == 42.9
+
+
 def test_overrides_change_one_figure_and_other_dropouts_follow_the_dropout() -> None:
     built = ModelOptions(size="m", dropout=0.25, encoder_layers=3, activation_dropout=0.0).architecture()
     assert (built.dim, built.encoder_layers, built.decoder_layers) == (512, 3, 6)
@@ -33,6 +50,7 @@ def test_overrides_change_one_figure_and_other_dropouts_follow_the_dropout() -> 
         ("conv_channels=33", "even"),
         ("strides=[2, 0]", "1 or more"),
         ("strides=[]", "strides"),
+        ("depthwise_kernel=4", "must be odd"),
         ("dropout=1.0", "dropout"),
         ("dim=0", "dim"),
     ],

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from xlst_ray.errors import ConfigError
-from xlst_ray.model.s2t import Encoded, S2TModel
+from xlst_ray.model.encoders import Encoded
+from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS, PAD, UNK
 
 Build = Callable[..., S2TModel]

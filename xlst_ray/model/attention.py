@@ -16,8 +16,8 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-class Attention(nn.Module):
-    """Scaled dot-product attention over `heads` (fairseq's `MultiheadAttention`, its initialisation included)."""
+class Projections(nn.Module):
+    """What attention over `heads` projects: fairseq's `MultiheadAttention`, its initialisation included."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -34,26 +34,38 @@ class Attention(nn.Module):
 
     def keys_values(self, states: Tensor) -> KeysValues:
         """The keys and values of states (B, S, D)."""
-        return KeysValues(self._split(self.k_proj(states)), self._split(self.v_proj(states)))
+        return KeysValues(self.split(self.k_proj(states)), self.split(self.v_proj(states)))
 
-    def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
-        """Attends from `x` (B, U, D) to `seen`, where `mask` (broadcast to (B, heads, U, S)) is true; none: all."""
-        queries = self._split(self.q_proj(x))
-        dropout = self.dropout if self.training else 0.0
-        if dropout > 0 and x.device.type == "cpu":
-            found = _attend_with_cheap_dropout(queries, seen, mask, dropout)
-        else:
-            found = F.scaled_dot_product_attention(queries, *seen, attn_mask=mask, dropout_p=dropout)
+    def split(self, x: Tensor) -> Tensor:
+        """(B, U, D) -> (B, heads, U, D / heads)."""
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+
+    def join(self, found: Tensor) -> Tensor:
+        """(B, heads, U, D / heads) -> (B, U, D), through the output projection."""
         joined: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
         return joined
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+
+class Attention(Projections):
+    """Scaled dot-product attention."""
+
+    def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
+        """Attends from `x` (B, U, D) to `seen`, where `mask` (broadcast to (B, heads, U, S)) is true; none: all."""
+        return self.join(attend(self.split(self.q_proj(x)), seen, mask, self.dropout if self.training else 0.0))
+
+
+def attend(queries: Tensor, seen: KeysValues, mask: Tensor | None, dropout: float) -> Tensor:
+    """Of queries (B, heads, U, D / heads). `mask`: booleans, true where a key is seen, or what is added to scores."""
+    if dropout > 0 and queries.device.type == "cpu":
+        return _attend_with_cheap_dropout(queries, seen, mask, dropout)
+    return F.scaled_dot_product_attention(queries, *seen, attn_mask=mask, dropout_p=dropout)
 
 
 def _attend_with_cheap_dropout(queries: Tensor, seen: KeysValues, mask: Tensor | None, dropout: float) -> Tensor:
     # On a CPU the fused kernel with dropout takes 1.5 times as long as this.
     scores = (queries * queries.shape[-1] ** -0.5) @ seen.keys.transpose(-1, -2)
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
     return drop(scores.softmax(-1), dropout) @ seen.values

@@ -8,7 +8,8 @@ from pydantic import model_validator
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError
 
-Size = Literal["debug", "xs", "s", "m", "l"]
+Size = Literal["debug", "xs", "s", "s-deep", "m", "l"]
+EncoderKind = Literal["transformer", "conformer"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Architecture:
         strides: stride of each convolution; encoder steps are shorter than frames by their product.
         dropout, attention_dropout, activation_dropout: probabilities in training.
         ctc: a linear CTC head on the encoder.
+        encoder: which one; `depthwise_kernel` is the Conformer's.
     """
 
     dim: int
@@ -34,6 +36,8 @@ class Architecture:
     attention_dropout: float = 0.1
     activation_dropout: float = 0.1
     ctc: bool = True
+    encoder: EncoderKind = "transformer"
+    depthwise_kernel: int = 31
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "strides": list(self.strides)}
@@ -58,22 +62,30 @@ def _size(
     )
 
 
-# fairseq, examples/speech_to_text, `s2t_transformer_*`; `debug` is ours: it runs in seconds and has no dropout.
+# fairseq, examples/speech_to_text, `s2t_transformer_*`. Ours are `debug`, which runs in seconds and has no dropout, and
+# `s-deep`: as many parameters as `s`, but a decoder of one layer, which recognises faster (Kasai et al., ICLR 2021).
 SIZES: Final[dict[Size, Architecture]] = {
     "debug": _size(64, 128, 2, (2, 1), 0.0, conv_channels=128),
     "xs": _size(256, 1024, 4, (6, 3), 0.3),
     "s": _size(256, 2048, 4, (12, 6), 0.1),
+    "s-deep": _size(256, 2048, 4, (18, 1), 0.1),
     "m": _size(512, 2048, 8, (12, 6), 0.15),
     "l": _size(1024, 4096, 16, (12, 6), 0.2),
 }
 
 
 class ModelOptions(Section):
-    """`s2t_transformer` in a named size; what is none comes from the size."""
+    """`s2t_transformer` in a named size, or with another encoder; what is none comes from the size."""
 
     size: Size = option(
-        "s", "named size: debug, or fairseq's s2t_transformer_xs, _s (30M parameters with 10k tokens), _m, _l"
+        "s",
+        "named size: debug, or fairseq's s2t_transformer_xs, _s (30M parameters with 10k tokens), _m, _l; "
+        "s-deep: as large as s, 18 layers of encoder and 1 of decoder",
     )
+    encoder: EncoderKind = option(
+        "transformer", "conformer: convolution and relative positions in each layer; 43M parameters in size s"
+    )
+    depthwise_kernel: int = option(31, "kernel of a Conformer's depthwise convolutions", unit="encoder steps", ge=1)
     dim: int | None = option(None, "model dimension", ge=4)
     ffn_dim: int | None = option(None, "inner dimension of the feed-forward blocks", ge=1)
     heads: int | None = option(None, "attention heads", ge=1)
@@ -102,6 +114,8 @@ class ModelOptions(Section):
             attention_dropout=dropout if self.attention_dropout is None else self.attention_dropout,
             activation_dropout=dropout if self.activation_dropout is None else self.activation_dropout,
             ctc=self.ctc,
+            encoder=self.encoder,
+            depthwise_kernel=self.depthwise_kernel,
         )
 
     @model_validator(mode="after")
@@ -111,6 +125,8 @@ class ModelOptions(Section):
             raise ValueError(f"dim {built.dim} must be even and a multiple of the heads ({built.heads})")
         if built.conv_channels % 2:
             raise ValueError(f"conv_channels {built.conv_channels} must be even: half of them are gates")
+        if built.depthwise_kernel % 2 == 0:
+            raise ValueError(f"depthwise_kernel {built.depthwise_kernel} must be odd, to have a middle")
         if min(built.strides) < 1:
             raise ValueError(f"strides {list(built.strides)} must be 1 or more each")
         return self

@@ -1,7 +1,9 @@
 """`s2t_transformer` (Wang et al. 2020, fairseq S2T), parameter for parameter, with an optional CTC head.
 
-The state dict is that of transformers' `Speech2TextForConditionalGeneration` without the prefix `model.`; the CTC head
-(`ctc.*`) is ours.
+The encoder may be another one (`encoders.py`).
+
+With a Transformer encoder the state dict is that of transformers' `Speech2TextForConditionalGeneration` without the
+prefix `model.`; the CTC head (`ctc.*`) is ours.
 """
 
 import math
@@ -16,19 +18,13 @@ from xlst_ray.errors import ConfigError
 from xlst_ray.model.attention import KeysValues
 from xlst_ray.model.cache import DecoderCache
 from xlst_ray.model.dropout import Dropout
-from xlst_ray.model.layers import DecoderLayer, EncoderLayer, Subsampler, positions, valid
+from xlst_ray.model.encoders import Encoded, make_encoder
+from xlst_ray.model.layers import DecoderLayer, positions, valid
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
 
 VOCABULARY_ROWS: Final = ("decoder.embed_tokens.weight", "ctc.weight", "ctc.bias")
 """Parameters with a row for each token: they move between vocabularies by token."""
-
-
-class Encoded(NamedTuple):
-    """An encoder's result: states (B, S, D), which are no padding before lengths (B)."""
-
-    states: Tensor
-    lengths: Tensor
 
 
 class Output(NamedTuple):
@@ -37,28 +33,6 @@ class Output(NamedTuple):
     logits: Tensor
     ctc_logits: Tensor | None
     encoded_lengths: Tensor
-
-
-class Encoder(nn.Module):
-    """Subsampler, positions, layers, a last norm."""
-
-    def __init__(self, architecture: Architecture, input_dim: int) -> None:
-        super().__init__()
-        self.scale = math.sqrt(architecture.dim)
-        self.conv = Subsampler(architecture, input_dim)
-        self.dropout = Dropout(architecture.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(architecture) for _ in range(architecture.encoder_layers))
-        self.layer_norm = nn.LayerNorm(architecture.dim)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
-        """(B, T, F), (B) -> states (B, S, D), lengths (B)."""
-        x, lengths = self.conv(features, lengths)
-        x = x * self.scale
-        x = self.dropout(x + positions(0, x.shape[1], x))
-        mask = valid(lengths, x.shape[1])[:, None, None]
-        for layer in self.layers:
-            x = layer(x, mask)
-        return Encoded(self.layer_norm(x), lengths)
 
 
 class Decoder(nn.Module):
@@ -125,7 +99,7 @@ class S2TModel(nn.Module):
         self.architecture = architecture
         self.vocabulary_size = vocabulary_size
         self.input_dim = input_dim
-        self.encoder = Encoder(architecture, input_dim)
+        self.encoder = make_encoder(architecture, input_dim)
         self.decoder = Decoder(architecture, vocabulary_size)
         self.ctc = nn.Linear(architecture.dim, vocabulary_size) if architecture.ctc else None
 
@@ -154,4 +128,4 @@ class S2TModel(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Encoder steps (B) of utterances of `lengths` frames (B)."""
-        return self.encoder.conv.output_lengths(lengths)
+        return self.encoder.output_lengths(lengths)

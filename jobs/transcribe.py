@@ -1,0 +1,38 @@
+"""Recordings -> transcripts: text, JSON with times, scores and alternatives, subtitles.
+
+python jobs/transcribe.py model=data/asr-ka 'audio=[interview.mp3,radio,"talks/*.ogg"]' out=data/text formats=[txt,srt]
+"""
+
+import json
+import sys
+
+from xlst_ray import storage
+from xlst_ray.cli import run_job
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.config import Url, option
+from xlst_ray.stages.stage import Stage, fingerprint, finished, run_stage
+from xlst_ray.stages.transcribe import TranscribeOptions, find_recordings, transcribe
+
+
+class TranscribeJob(TranscribeOptions):
+    """A model, recordings, and the folder of the transcripts."""
+
+    model: Url = option(..., "folder or URL of the model, from jobs/train.py")
+    audio: tuple[Url, ...] = option(..., "recordings: files, folders, globs", min_length=1)
+    out: Url = option(..., "folder or URL of the transcripts")
+    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+
+
+def work(job: TranscribeJob) -> str:
+    options = TranscribeOptions.model_validate({name: getattr(job, name) for name in TranscribeOptions.model_fields})
+    recordings = find_recordings(job.audio)
+    sizes = storage.sizes(recording.url for recording in recordings)
+    heard = fingerprint([[one.name, size] for one, size in zip(recordings, sizes, strict=True)])
+    config = {key: value for key, value in options.resolved().items() if key != "batch"}  # which changes no result
+    stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint, "audio": heard})
+    result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
+    return f"{json.dumps(result.counts)}\n{result.folder}"
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(TranscribeJob, work, __doc__))

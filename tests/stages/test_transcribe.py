@@ -1,0 +1,164 @@
+"""Transcripts of recordings: which ones, in which files, with what in them; and going on where a run was stopped."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tones
+import torch
+
+from xlst_ray.audio.fbank import SAMPLE_RATE, Fbank, utterance_cmvn
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.model.beam import BeamOptions, beam_search
+from xlst_ray.model.files import load_model, save_model
+from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.stages.transcribe import TranscribeOptions, find_recordings, transcribe
+from xlst_ray.text.ids import BLANK
+from xlst_ray.text.normalise import TextOptions
+from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
+
+HERE = ClusterOptions(decoders=0)
+OPTIONS = TranscribeOptions(
+    longest=2.0, batch=2, formats=("txt", "srt", "vtt"), beam=BeamOptions(beam=3, max_tokens_ratio=0, max_tokens=20)
+)
+
+
+def write_model(folder: Path, **changes: object) -> S2TModel:
+    vocabulary = train_vocabulary(
+        ["de kat zit", "waar is de vis", "een oud schip"], VocabularyOptions(kind="char"), folder
+    )
+    torch.manual_seed(3)
+    model = S2TModel(ModelOptions(size="debug", **changes).architecture(), len(vocabulary))
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.normal_(0, 0.5)
+        model.decoder.embed_tokens.weight.normal_(0, 0.1)
+    save_model(folder, model)
+    (folder / "text.json").write_text(json.dumps({"lang": "nl", "text": TextOptions().resolved()}))
+    return model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    write_model(tmp_path / "model", ctc=False)
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., np.ndarray]:
+    """`record("a/b.wav", "abc", "fgh")`: a recording of words with pauses between them; returns its wave."""
+
+    def write(name: str, *words: str, rate: int = SAMPLE_RATE) -> np.ndarray:
+        wave = np.concatenate([tones.wave(f"{word}   ", seed) for seed, word in enumerate(words)])
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, wave, rate, subtype="FLOAT" if name.endswith("wav") else None)
+        return wave
+
+    return write
+
+
+def test_recordings_are_files_folders_and_globs(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
+    for name in ("one.wav", "radio/b.flac", "radio/deep/a.ogg", "talks/x1.wav", "talks/x2.wav", "talks/y.wav"):
+        record(name, "a")
+    (tmp_path / "radio" / "notes.txt").write_text("no recording")
+    found = find_recordings([f"{tmp_path}/{name}" for name in ("one.wav", "radio", "talks/x*.wav")])
+    assert [one.name for one in found] == ["one", "b", "deep/a", "x1", "x2"]
+    assert [Path(one.url).relative_to(tmp_path).as_posix() for one in found] == [
+        "one.wav", "radio/b.flac", "radio/deep/a.ogg", "talks/x1.wav", "talks/x2.wav"
+    ]  # fmt: skip
+    assert [one.name for one in find_recordings([f"{tmp_path}/*/y.wav"])] == ["talks/y"]
+    assert find_recordings([f"{tmp_path}/one.wav"] * 2) == found[:1]
+
+
+@pytest.mark.parametrize("asked", ["none.wav", "talks/*.mp3", "empty"])
+def test_what_matches_nothing_is_refused(tmp_path: Path, record: Callable[..., np.ndarray], asked: str) -> None:
+    record("talks/x.wav", "a")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no recording is there") as raised:
+        find_recordings([f"{tmp_path}/{asked}"])
+    assert raised.value.where == f"{tmp_path}/{asked}"
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
+    for name in ("a.wav", "a.flac"):
+        record(f"radio/{name}", "a")
+    with pytest.raises(ConfigError, match=r"would have one transcript, a\.json"):
+        find_recordings([f"{tmp_path}/radio"])
+
+
+def test_a_long_recording_is_cut_recognised_part_by_part_and_put_together(
+    tmp_path: Path, model: str, record: Callable[..., np.ndarray]
+) -> None:
+    wave = record("talk.wav", "abcde", "fgh", "hgfed", "cab", "face", "d")
+    recordings = find_recordings([f"{tmp_path}/talk.wav"])
+    counts = transcribe(OPTIONS, model, recordings, str(tmp_path / "out"), HERE)
+    assert counts == {"recordings": 1, "failed": 0, "seconds": round(len(wave) / SAMPLE_RATE, 2)}
+    whole = json.loads((tmp_path / "out" / "talk.json").read_text())
+    segments, ours, vocabulary = whole["segments"], load_model(Path(model)), Vocabulary.load(Path(model))
+    assert len(segments) > 2
+    assert segments[0]["start"] == 0
+    assert segments[-1]["end"] == whole["duration"] == counts["seconds"]
+    for segment, following in pairwise(segments):
+        assert segment["end"] == following["start"]
+    for segment in segments:
+        part = torch.from_numpy(wave[round(segment["start"] * SAMPLE_RATE) : round(segment["end"] * SAMPLE_RATE)])
+        features, frames = Fbank()(part[None], torch.tensor([len(part)]))
+        (best, *others), *_ = beam_search(ours, utterance_cmvn(features, frames).half().float(), frames, OPTIONS.beam)
+        assert segment["text"] == vocabulary.decode(best.tokens)
+        assert segment["score"] == pytest.approx(best.score, abs=1e-3)
+        assert (segment["finished"], segment["looping"], segment["no_speech"]) == (best.finished, best.looping, False)
+        assert [one["text"] for one in segment["alternatives"]] == [vocabulary.decode(one.tokens) for one in others]
+    assert whole["text"] == " ".join(segment["text"] for segment in segments)
+    assert (tmp_path / "out" / "talk.txt").read_text() == whole["text"] + "\n"
+    subtitles = (tmp_path / "out" / "talk.srt").read_text()
+    assert " ".join(line for line in subtitles.splitlines() if line and not line[0].isdigit()).split() == (
+        whole["text"].split()
+    )
+    assert (tmp_path / "out" / "talk.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
+    assert (tmp_path / "out" / "failed.jsonl").read_text() == ""
+
+
+def test_it_goes_on_with_what_is_not_done_and_tells_what_cannot_be_decoded(
+    tmp_path: Path, model: str, record: Callable[..., np.ndarray]
+) -> None:
+    for name in ("a.wav", "b.flac"):
+        record(f"in/{name}", "abc", rate=8000)
+    (tmp_path / "in" / "bad.wav").write_bytes(b"RIFF, but no sound")
+    recordings, out = find_recordings([f"{tmp_path}/in"]), tmp_path / "out"
+    transcribe(OPTIONS, model, recordings[:1], str(out), HERE)  # stopped after the first
+    first = (out / "a.json").stat().st_ino
+    counts = transcribe(OPTIONS, model, recordings, str(out), HERE)
+    assert (counts["recordings"], counts["failed"]) == (2, 1)
+    assert (out / "a.json").stat().st_ino == first, "what was done is not done again"
+    assert json.loads((out / "b.json").read_text())["duration"] == counts["seconds"] / 2
+    (failure,) = map(json.loads, (out / "failed.jsonl").read_text().splitlines())
+    assert failure["audio"] == f"{tmp_path}/in/bad.wav"
+    assert failure["error"]
+    assert not (out / "bad.json").exists()
+
+
+def test_where_ctc_hears_nothing_there_is_no_text(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
+    model = write_model(tmp_path / "silent")
+    assert model.ctc is not None
+    with torch.no_grad():
+        model.ctc.bias[BLANK] = 1e4
+    save_model(tmp_path / "silent", model)
+    record("talk.wav", "abc")
+    recordings = find_recordings([f"{tmp_path}/talk.wav"])
+    transcribe(OPTIONS, str(tmp_path / "silent"), recordings, str(tmp_path / "out"), HERE)
+    whole = json.loads((tmp_path / "out" / "talk.json").read_text())
+    assert all(segment["text"] and segment["no_speech"] for segment in whole["segments"])
+    assert whole["text"] == "" == (tmp_path / "out" / "talk.srt").read_text()
+
+
+def test_a_recording_shorter_than_a_frame_has_no_text(tmp_path: Path, model: str) -> None:
+    soundfile.write(tmp_path / "click.wav", np.zeros(100, np.float32), SAMPLE_RATE)
+    recordings = find_recordings([f"{tmp_path}/click.wav"])
+    transcribe(OPTIONS, model, recordings, str(tmp_path / "out"), HERE)
+    assert json.loads((tmp_path / "out" / "click.json").read_text())["segments"] == []

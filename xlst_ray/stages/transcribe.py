@@ -1,0 +1,186 @@
+"""Recordings -> transcripts: decoded, cut at silence, recognised, put together again, written as text and subtitles.
+
+A recording is done when its JSON is there, which is written last; a run that was killed goes on with the others.
+"""
+
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple
+
+import torch
+
+from xlst_ray import storage
+from xlst_ray.audio.cut import QUIET, cut_at_silence
+from xlst_ray.audio.decode import AudioError, Wave, decode, resample
+from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, Fbank, utterance_cmvn
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.pool import map_items
+from xlst_ray.config import Section, option
+from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.languages import language
+from xlst_ray.model.beam import BeamOptions, recognise
+from xlst_ray.model.files import load_model
+from xlst_ray.progress import say
+from xlst_ray.stages.evaluate import read_text_rule
+from xlst_ray.text.subtitles import cues, srt, vtt
+from xlst_ray.text.vocabulary import Vocabulary
+
+SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+FAILED: Final = "failed.jsonl"
+_WILD: Final = frozenset("*?[")
+
+
+class TranscribeOptions(Section):
+    """How recordings become text."""
+
+    beam: BeamOptions = option(BeamOptions, "beam search")
+    longest: float = option(
+        20.0,
+        "longer recordings are cut at silence into parts of at most so much: what the model has learnt from",
+        unit="s",
+        ge=2 * QUIET,
+    )
+    batch: int = option(8, "parts of a recording that are recognised together", ge=1)
+    formats: tuple[Literal["txt", "srt", "vtt"], ...] = option(("txt",), "what is written beside the JSON")
+
+
+class Recording(NamedTuple):
+    """A file, and the name of its transcript: its path without suffix, below what was asked for."""
+
+    url: str
+    name: str
+
+
+def find_recordings(asked: Sequence[str]) -> list[Recording]:
+    """The files, the recordings of the folders (with all below them) and of the globs, each once, in order.
+
+    In a glob `*`, `?` and `[...]` stand for parts of a name, not for folders.
+
+    Raises:
+        DataError: one of them is not there, or matches nothing.
+        ConfigError: two recordings would have one transcript.
+    """
+    found: dict[str, Recording] = {}
+    for url in asked:
+        if _WILD & set(url):
+            parts = url.split("/")
+            depth = next(number for number, part in enumerate(parts) if _WILD & set(part))
+            base = "/".join(parts[:depth])
+            below = storage.list_files(base or "/", recursive=depth + 1 < len(parts))
+            files = [file for file in below if _matches(file, url)]
+        elif next(storage.sizes([url])) is not None:  # a file: folders have no size
+            base, files = url.rpartition("/")[0], [url]
+        else:
+            base = url.rstrip("/")
+            files = [f for f in storage.list_files(base, recursive=True) if f.lower().endswith(SUFFIXES)]
+        if not files:
+            raise DataError("no recording is there", where=url, hint=f"folders are searched for {', '.join(SUFFIXES)}")
+        for file in files:
+            name = file[len(base) + 1 :].rpartition(".")[0] or file[len(base) + 1 :]
+            other = found.setdefault(name, Recording(file, name))
+            if other.url != file:
+                raise ConfigError(
+                    f"{other.url} and {file} would have one transcript, {name}.json", hint="transcribe them apart"
+                )
+    return list(found.values())
+
+
+def _matches(file: str, glob: str) -> bool:
+    parts, wanted = file.split("/"), glob.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+class Transcriber:
+    """Writes the transcript of one recording after another, with the model of a folder."""
+
+    def __init__(self, model: str, folder: str, options: TranscribeOptions, *, threads: int, gpu: bool) -> None:
+        torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if gpu else "cpu")
+        with storage.local_folder(model) as local:
+            self._model = load_model(local).to(self._device)
+            self._vocabulary = Vocabulary.load(local)
+            self._gap = " " if language(read_text_rule(local)[0]).spaces else ""
+        self._fbank = Fbank().to(self._device)
+        self._folder, self._options = folder, options
+
+    def __call__(self, item: Sequence[str]) -> dict[str, Any]:
+        recording = Recording(*item)
+        url = storage.join(self._folder, f"{recording.name}.json")
+        if storage.exists(url):
+            return {"seconds": storage.read_json(url)["duration"]}
+        try:
+            wave, rate = decode(storage.read_bytes(recording.url))
+        except AudioError as error:
+            return {"audio": recording.url, "error": error.what}
+        wave = resample(wave, rate, SAMPLE_RATE)
+        segments = self._segments(wave)
+        said = [segment for segment in segments if segment["text"] and not segment["no_speech"]]
+        text = self._gap.join(segment["text"] for segment in said)
+        shown = [cue for segment in said for cue in cues(segment["start"], segment["end"], segment["text"])]
+        written = {"txt": f"{text}\n", "srt": srt(shown), "vtt": vtt(shown)}
+        for kind in self._options.formats:
+            storage.write_bytes(storage.join(self._folder, f"{recording.name}.{kind}"), written[kind].encode())
+        seconds = round(len(wave) / SAMPLE_RATE, 2)
+        whole = {"audio": recording.url, "duration": seconds, "text": text, "segments": segments}
+        storage.write_json(url, whole)
+        return {"seconds": seconds}
+
+    def _segments(self, wave: Wave) -> list[dict[str, Any]]:
+        parts = [part for part in cut_at_silence(wave, self._options.longest) if part[1] - part[0] >= FRAME]
+        found: dict[tuple[int, int], dict[str, Any]] = {}
+        by_length = sorted(parts, key=lambda part: part[1] - part[0])
+        for first in range(0, len(by_length), self._options.batch):
+            together = by_length[first : first + self._options.batch]
+            found |= zip(together, self._recognise(wave, together), strict=True)
+        return [
+            {"start": round(start / SAMPLE_RATE, 2), "end": round(end / SAMPLE_RATE, 2), **found[start, end]}
+            for start, end in parts
+        ]
+
+    def _recognise(self, wave: Wave, parts: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        lengths = torch.tensor([end - start for start, end in parts])
+        waves = torch.zeros(len(parts), int(lengths.max()))
+        for row, (start, end) in zip(waves, parts, strict=True):
+            row[: end - start] = torch.from_numpy(wave[start:end])
+        features, frames = self._fbank(waves.to(self._device), lengths.to(self._device))
+        features = utterance_cmvn(features, frames).half().float()  # as training reads them
+        answers = []
+        for hypotheses, _ in recognise(self._model, features, frames, self._options.beam):
+            (best, *others), decode_ = hypotheses, self._vocabulary.decode
+            flags = {name: getattr(best, name) for name in ("finished", "looping", "no_speech")}
+            alternatives = [{"text": decode_(one.tokens), "score": round(one.score, 4)} for one in others]
+            text, score = decode_(best.tokens), round(best.score, 4)
+            answers.append({"text": text, "score": score, **flags, "alternatives": alternatives})
+        return answers
+
+
+def transcribe(
+    options: TranscribeOptions, model: str, recordings: Sequence[Recording], folder: str, cluster: ClusterOptions
+) -> dict[str, Any]:
+    """Write the transcripts of recordings below `folder`, going on from what is there; returns counts.
+
+    What cannot be decoded stands with the reason in `failed.jsonl`.
+    """
+    threads, gpu = max(1, int(cluster.decoder_cpus)), cluster.decoder_gpus > 0
+    work = partial(Transcriber, model, folder, options, threads=threads, gpu=gpu)
+    items = [list(recording) for recording in recordings]
+    results = list(
+        map_items(
+            "transcribe",
+            "recordings",
+            work,
+            items,
+            cluster,
+            pool=cluster.decoders,
+            cpus=cluster.decoder_cpus,
+            gpus=cluster.decoder_gpus,
+        )
+    )
+    failed = [result for result in results if "error" in result]
+    storage.write_lines(storage.join(folder, FAILED), [json.dumps(result, ensure_ascii=False) for result in failed])
+    for result in failed:
+        say(f"transcribe: {result['audio']} {result['error']}")
+    seconds = sum(result["seconds"] for result in results if "seconds" in result)
+    return {"recordings": len(results) - len(failed), "failed": len(failed), "seconds": round(seconds, 2)}
