@@ -1,3 +1,5 @@
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +56,19 @@ def test_a_stopped_job_says_that_it_can_go_on(capsys: pytest.CaptureFixture[str]
 
     assert run(work=stop) == 130
     assert "goes on from here" in capsys.readouterr().err
+
+
+def test_sigterm_stops_a_job_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    def be_stopped(job: Job) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "went on"
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(work=be_stopped) == 143
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "goes on from here" in err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_shows_what_the_job_is_for_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:

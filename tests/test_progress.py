@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from xlst_ray import progress
@@ -64,3 +66,26 @@ def test_the_last_item_gets_its_line_however_fast(time: Clock, capsys: pytest.Ca
     for _ in range(3):
         ticker.tick()
     assert capsys.readouterr().out == "work  3/3 items, to go 0:00\n"
+
+
+def test_a_line_as_json_tells_where_it_comes_from(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"XLST_LOG": "json", "XLST_RUN": "night", "XLST_STAGE": ""}.items():
+        monkeypatch.setenv(name, value)
+    with progress.in_stage("asr-fi-0123456789ab"):
+        say("loss 1.5\n  of é")
+        there = progress.place()
+    say("between")
+    first, second = (json.loads(line) for line in capfd.readouterr().out.splitlines())
+    assert first.pop("time").endswith("+00:00")
+    assert first == {"run": "night", "stage": "asr-fi-0123456789ab", "message": "loss 1.5\n  of é"}
+    assert second["stage"] == ""
+    progress.take_place(there)
+    assert progress.where_we_are() == {"run": "night", "stage": "asr-fi-0123456789ab"}
+
+
+def test_a_run_without_a_name_gets_one_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLST_RUN", raising=False)
+    assert progress.where_we_are()["run"].startswith("run-")
+    assert progress.where_we_are() == progress.where_we_are()

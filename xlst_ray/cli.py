@@ -1,16 +1,20 @@
 """The command line of a job: `--config file.yaml key.sub=value ...`, and a help text made from its configuration."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from xlst_ray.config import Section, describe, load
-from xlst_ray.errors import XlstError
+from xlst_ray.errors import Stopped, XlstError
 
 S = TypeVar("S", bound=Section)
 
 USAGE_ERROR = 2  # exit status of everything that the user can mend
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # as shells have them
+GOES_ON = "stopped; the same command goes on from here"
 
 
 def run_job(kind: type[S], work: Callable[[S], str], about: str | None, arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +38,29 @@ def run_job(kind: type[S], work: Callable[[S], str], about: str | None, argument
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.lr=1e-3 or 'arms=[direct]'")
     parsed = parser.parse_intermixed_args(arguments)
     try:
-        print(work(load(kind, parsed.config, parsed.overrides)))
+        with _sigterm_stops():
+            print(work(load(kind, parsed.config, parsed.overrides)))
     except XlstError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        print(GOES_ON, file=sys.stderr)
+        return INTERRUPTED
+    except Stopped:
+        print(GOES_ON, file=sys.stderr)
+        return TERMINATED
     return 0
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """SIGTERM raises `Stopped` within the block; training puts it off until it has a checkpoint."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

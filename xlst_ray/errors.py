@@ -53,3 +53,7 @@ class TranslationError(XlstError):
 
 class TrainingError(XlstError):
     """Training that cannot go on: not enough data, a loss that is no number."""
+
+
+class Stopped(BaseException):
+    """The process was asked to end (SIGTERM). No error: what is done stays, and the same command goes on from there."""

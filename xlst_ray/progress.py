@@ -1,15 +1,61 @@
-"""Progress lines for long work: how far, how long to go. Plain lines, so that a log file reads as a terminal."""
+"""Progress lines for long work: how far, how long to go. Plain lines, so that a log file reads as a terminal.
 
+With `XLST_LOG=json` each is a JSON object of a line, for what collects the logs of a cluster: `time` (UTC), `run` (the
+submission, or a name made for this process), `stage` (name and fingerprint of the stage's folder) and `message`.
+"""
+
+import json
+import os
 import sys
 import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 SECONDS_BETWEEN_LINES = 5.0
+RUN_VARIABLE, STAGE_VARIABLE, FORMAT_VARIABLE = "XLST_RUN", "XLST_STAGE", "XLST_LOG"
 
 
 def say(line: str) -> None:
     """Print a progress line at once. Not by `print`, which Ray Train replaces and would show twice."""
+    if os.environ.get(FORMAT_VARIABLE) == "json":
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, **where_we_are(), "message": line}, ensure_ascii=False)
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def where_we_are() -> dict[str, str]:
+    """The run and the stage that this process works for; the stage is empty between two."""
+    run = os.environ.setdefault(RUN_VARIABLE, f"run-{uuid.uuid4().hex[:8]}")
+    return {"run": run, "stage": os.environ.get(STAGE_VARIABLE, "")}
+
+
+@contextmanager
+def in_stage(name: str) -> Iterator[None]:
+    """Within the block, lines and metrics are those of a stage."""
+    before = os.environ.get(STAGE_VARIABLE, "")
+    os.environ[STAGE_VARIABLE] = name
+    try:
+        yield
+    finally:
+        os.environ[STAGE_VARIABLE] = before
+
+
+def place() -> dict[str, str]:
+    """What another process needs to speak as this one does; see `take_place`."""
+    there = where_we_are()
+    return {
+        RUN_VARIABLE: there["run"],
+        STAGE_VARIABLE: there["stage"],
+        FORMAT_VARIABLE: os.environ.get(FORMAT_VARIABLE, ""),
+    }
+
+
+def take_place(values: Mapping[str, str]) -> None:
+    """Speak as the process that `place` was called in: workers of a cluster do not inherit its environment."""
+    os.environ.update(values)
 
 
 class Ticker:

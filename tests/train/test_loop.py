@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from xlst_ray.errors import TrainingError
+from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.train.checkpoint import TrainState, list_checkpoints, load_checkpoint
-from xlst_ray.train.loop import Observer, fit
+from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
@@ -148,6 +148,34 @@ def test_a_resume_among_frozen_updates_goes_on_alike(tmp_path: Path) -> None:
 def test_a_model_of_which_all_is_frozen_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="every parameter is frozen"):
         fit(Points(freeze={"a": 5, "b": 5}), options(), tmp_path, QUIET, seed=0)
+
+
+def weights_of(folder: Path) -> dict[str, Tensor]:
+    return load_file(list_checkpoints(folder)[-1] / "model.safetensors")
+
+
+@pytest.mark.parametrize("wish", [Wish.SAVE, Wish.STOP])
+def test_a_wish_is_a_checkpoint_at_once_and_changes_nothing_in_the_end(wish: Wish, tmp_path: Path) -> None:
+    schedule = options(updates=8, validate_every=4)
+    expected = fit(Points(), schedule, tmp_path / "undisturbed", QUIET, seed=1)
+    heard: list[tuple[int, bool]] = []
+
+    def hear(_: Path | None, state: TrainState) -> None:
+        heard.append((state.update, state.validated))
+
+    observer = Observer(lambda _: None, hear, lambda update: wish if update == 6 else Wish.GO_ON)
+    if wish is Wish.SAVE:
+        state = fit(Points(), schedule, tmp_path / "disturbed", observer, seed=1)
+    else:
+        with pytest.raises(Stopped):
+            fit(Points(), schedule, tmp_path / "disturbed", observer, seed=1)
+        saved = list_checkpoints(tmp_path / "disturbed")[-1]
+        task = Points()
+        state = fit(task, schedule, tmp_path / "disturbed", observer, seed=1, resume=saved)
+        assert task.taken == [Position(1, 1), Position(1, 2)]
+    assert heard == [(4, True), (6, False), (8, True)]
+    assert state.validations == expected.validations
+    assert weights_of(tmp_path / "disturbed") == weights_of(tmp_path / "undisturbed")
 
 
 def test_a_training_that_was_killed_ends_as_if_it_was_not(shards: str, tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """Where the work runs, and on how many processes of which size."""
 
+from typing import Literal
+
 from xlst_ray.config import Section, option
+
+ROLE_LABEL = "xlst-role"  # of Ray nodes, as cluster.yaml and deploy/ set it
+Role = Literal["data", "engine", "train"]
 
 
 class ClusterOptions(Section):
@@ -9,6 +14,11 @@ class ClusterOptions(Section):
     address: str | None = option(
         None,
         "Ray cluster to join (`auto`, `ray://...`); `local`: start one here; none: $RAY_ADDRESS if set, else local",
+    )
+    by_role: bool = option(
+        False,
+        f"send work to nodes by their label {ROLE_LABEL}: data (reading, decoding, features, and all work of pools "
+        "without GPUs), engine (pools with GPUs: translation, recognition), train; off: to any node",
     )
     cpus: int | None = option(None, "processors of a cluster started here; none: all there are", unit="CPUs", ge=1)
     workers: int = option(1, "training processes; 0: train in the job's own process, without Ray", ge=0)
@@ -28,3 +38,7 @@ class ClusterOptions(Section):
     def ranks(self) -> int:
         """Processes that share an update. Its batch grows with them, so they are part of what is trained."""
         return max(1, self.workers)
+
+    def nodes(self, role: Role) -> dict[str, str]:
+        """Ray's label selector of the nodes for a kind of work; empty: any node."""
+        return {ROLE_LABEL: role} if self.by_role else {}

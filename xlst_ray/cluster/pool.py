@@ -73,7 +73,8 @@ def map_items(
     compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
     work = _Worker if pool is not None else _as_task(make)
     arguments = {} if pool is None else {"fn_constructor_args": (make,)}
-    results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, **compute, **arguments)
+    nodes = cluster.nodes("engine" if gpus else "data")
+    results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, label_selector=nodes or None, **compute, **arguments)
     for row in results.iter_rows():
         if row["error"]:
             raise _rebuild(*json.loads(row["error"]))

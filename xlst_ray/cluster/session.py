@@ -8,7 +8,7 @@ import tempfile
 import ray
 import ray.data
 
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
 from xlst_ray.errors import ConfigError
 
 
@@ -42,6 +42,12 @@ def _knock(address: str) -> None:
 
 
 def _start_here(options: ClusterOptions) -> None:
+    if options.by_role:
+        raise ConfigError(
+            f"by_role asks for nodes with the label {ROLE_LABEL}, and a cluster that is started here has none",
+            where="cluster",
+            hint="name the cluster of cluster.yaml or deploy/ with cluster.address, or leave by_role out",
+        )
     ray.init(
         address="local",
         num_cpus=options.cpus,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import ray.data
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
@@ -120,12 +121,13 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
     by = job.options.average_by
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "threads": cluster.worker_threads},
+        train_loop_config={"job": job, "cluster": cluster},
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.worker_gpus > 0,
             resources_per_worker={"CPU": cluster.worker_cpus}
             | ({"GPU": cluster.worker_gpus} if cluster.worker_gpus else {}),
+            label_selector=cluster.nodes("train") or None,
         ),
         run_config=RunConfig(
             # The folder carries the fingerprint of the configuration, so the same name is the same run, to be resumed.
@@ -162,9 +164,11 @@ def _fit_on_ray(trainer: TorchTrainer, job: TrainJob) -> Any:
 def _worker(config: dict[str, Any]) -> None:
     """The body of every Ray Train worker."""
     job: TrainJob = config["job"]
+    cluster: ClusterOptions = config["cluster"]
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train tells of every report at INFO
     context = ray.train.get_context()
-    torch.set_num_threads(config["threads"])
+    torch.set_num_threads(cluster.worker_threads)
+    ray.data.DataContext.get_current().execution_options.label_selector = cluster.nodes("data") or None
     world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
     start = ray.train.get_checkpoint()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.progress import in_stage
 
 VERSIONS_OF = (
     "xlst-ray",
@@ -144,7 +145,8 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
     }
     storage.write_json(storage.join(folder, DESCRIPTION), description)
     began = time.monotonic()
-    counts = work(folder)
+    with in_stage(stage.folder_name):
+        counts = work(folder)
     seconds = round(time.monotonic() - began, 1)
     manifest = {**description, "versions": versions(), "counts": dict(counts), "seconds": seconds}
     storage.write_json(storage.join(folder, MANIFEST), manifest)

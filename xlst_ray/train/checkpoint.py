@@ -36,6 +36,11 @@ class TrainState:
     seconds: float = 0.0
     validations: tuple[dict[str, float], ...] = ()
 
+    @property
+    def validated(self) -> bool:
+        """Whether this update was validated: others are saved where training is interrupted, and not averaged."""
+        return bool(self.validations) and self.validations[-1]["update"] == self.update
+
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The parameters by name, each once, where tensors are shared (tied embeddings)."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from xlst_ray.errors import TrainingError
+from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
@@ -18,17 +19,28 @@ from xlst_ray.train.step import World, update_model, validate
 from xlst_ray.train.task import B, Position, Task
 
 
+class Wish(Enum):
+    """What the loop's surroundings ask of it between two updates."""
+
+    GO_ON = "go on"
+    SAVE = "save"  # a checkpoint at once: a machine is about to be taken away
+    STOP = "stop"  # a checkpoint at once, and no further update
+
+
 @dataclass(frozen=True)
 class Observer:
-    """How the loop's surroundings hear of it; every rank calls `checkpoint`, rank 0 alone has a folder to give.
+    """How the loop and its surroundings hear of each other.
 
     Attributes:
         progress: called every `log_every` updates on rank 0.
-        checkpoint: called after each validation with (folder or none, state).
+        checkpoint: called on every rank with (folder on rank 0, none on others; state) after each validation, and after
+            a wish: then no validation of this update is in the state.
+        wish: called on every rank with each update done, and of one mind on all of them.
     """
 
     progress: Callable[[Progress], None]
     checkpoint: Callable[[Path | None, TrainState], None]
+    wish: Callable[[int], Wish] = lambda update: Wish.GO_ON
 
 
 def fit(
@@ -52,12 +64,11 @@ def fit(
 
     Raises:
         TrainingError: the loss is no number, or every parameter is frozen.
+        Stopped: the observer wished it; the checkpoint is written.
     """
     world = replace(world or World(), bf16=options.precision == "bf16")
     task.model.to(world.device).train()
-    optimizer = AdamW(
-        task.model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True
-    )
+    optimizer = _adam(task.model, options)
     state = TrainState() if resume is None else load_checkpoint(resume, task.model, optimizer)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
@@ -66,30 +77,50 @@ def fit(
     parallel, frozen = task.model, None
     while state.update < options.updates and not _out_of_patience(state, options):
         update = state.update + 1
-        if task.frozen(update) != frozen:
-            frozen = task.frozen(update)
-            parallel = _freeze(task.model, frozen, world)
+        if (names := task.frozen(update)) != frozen:
+            frozen, parallel = names, _freeze(task.model, names, world)
         group, position = meter.wait(lambda: _take(batches, options.accumulate))
-        lr = inverse_sqrt(update, peak=options.lr, warmup=options.warmup)
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = lr
+        lr = _set_rate(optimizer, update, options)
         torch.manual_seed(_seed_of(seed, update, world.rank))
         logs = update_model(task, parallel, optimizer, group, world, options.clip_norm)
-        state = replace(state, update=update, position=position)
+        state = replace(state, update=update, position=position, seconds=meter.seconds)
         meter.count(update, logs, lr)
-        if update % options.validate_every == 0 or update == options.updates:
-            state = _validate_and_save(task, optimizer, folder, observer, world, replace(state, seconds=meter.seconds))
+        wish = observer.wish(update)
+        due = update % options.validate_every == 0 or update == options.updates
+        if due or wish is not Wish.GO_ON:
+            state = _save(task, optimizer, folder, observer, world, state, validated=due)
+        if wish is Wish.STOP:
+            raise Stopped
     return state
 
 
-def _validate_and_save(
-    task: Task[B], optimizer: AdamW, folder: Path, observer: Observer, world: World, state: TrainState
+def _save(
+    task: Task[B],
+    optimizer: AdamW,
+    folder: Path,
+    observer: Observer,
+    world: World,
+    state: TrainState,
+    *,
+    validated: bool,
 ) -> TrainState:
-    scores = {"update": float(state.update), **validate(task, world)}
-    state = replace(state, validations=(*state.validations, scores))
+    if validated:
+        scores = {"update": float(state.update), **validate(task, world)}
+        state = replace(state, validations=(*state.validations, scores))
     path = save_checkpoint(folder, task.model, optimizer, state) if world.rank == 0 else None
     observer.checkpoint(path, state)
     return state
+
+
+def _adam(model: nn.Module, options: TrainOptions) -> AdamW:
+    return AdamW(model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+
+
+def _set_rate(optimizer: AdamW, update: int, options: TrainOptions) -> float:
+    lr = inverse_sqrt(update, peak=options.lr, warmup=options.warmup)
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = lr
+    return lr
 
 
 def _take(batches: Iterator[tuple[B, Position]], count: int) -> tuple[list[B], Position]:

@@ -13,7 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress line tells. `logs` are means per target token since the last one; times in seconds."""
+    """What a progress line tells. `logs` are means per target token since the last one; times in seconds.
+
+    `tokens` (targets, of all ranks) and `waited` (for data, on this rank) are since the last line; `waiting` is the
+    latter's share of the time.
+    """
 
     update: int
     updates: int
@@ -22,6 +26,8 @@ class Progress:
     seconds: float
     waiting: float
     remaining: float
+    tokens: float
+    waited: float
 
 
 class Meter:
@@ -62,6 +68,8 @@ class Meter:
                 seconds=self.seconds,
                 waiting=self._waiting / max(time.monotonic() - self._since, 1e-9),
                 remaining=rate * (self._options.updates - update),
+                tokens=self._tokens,
+                waited=self._waiting,
             )
         )
         self._reset()
