@@ -1,0 +1,104 @@
+"""A training that starts from a checkpoint in transformers' Speech2Text layout."""
+
+from pathlib import Path
+
+import pytest
+import tones
+import torch
+from safetensors.torch import load_file
+
+from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.errors import TransferError
+from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.speech2text import save_speech2text
+from xlst_ray.stages.stage import Stage, run_stage
+from xlst_ray.stages.train import SpeechData, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.text.speech2text import write_tokenizer
+from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
+from xlst_ray.train.options import TrainOptions
+
+TEXTS = ["ab", "cdefg", "h", "bad", "face"]
+OPTIONS = SpeechOptions(
+    model=ModelOptions(size="debug"),
+    train=TrainOptions(updates=1, warmup=0, lr=1e-9, validate_every=1),
+    batch=BatchOptions(max_utterances=5),
+    augment=SpecAugmentOptions(policy="none"),
+)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A recogniser of the letters, without a CTC head as the public ones."""
+    folder = tmp_path / "checkpoint"
+    vocabulary = train_vocabulary(["".join(tones.LETTERS), "a b"], VocabularyOptions(kind="char"))
+    torch.manual_seed(11)
+    save_speech2text(folder, S2TModel(ModelOptions(size="debug", ctc=False).architecture(), len(vocabulary)))
+    write_tokenizer(folder, vocabulary.to_bytes(), vocabulary.pieces)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path, checkpoint: Path) -> SpeechData:
+    def prepare(folder: str) -> dict[str, int]:
+        for split in ("train", "dev"):
+            tones.write_shards(Path(folder), split, TEXTS)
+        return {"train": len(TEXTS), "dev": len(TEXTS)}
+
+    shards = run_stage(Stage("prepare", {"corpus": {"lang": "nl"}}, {}), str(tmp_path / "shards"), prepare).folder
+    return speech_data(
+        OPTIONS.text,
+        VocabularyOptions(),
+        shards=shards,
+        labels=None,
+        init=str(checkpoint),
+        vocabulary=str(checkpoint),
+        held_out=None,
+        out=str(tmp_path / "out"),
+    )
+
+
+def test_it_starts_from_all_that_the_checkpoint_has_and_keeps_its_vocabulary(
+    data: SpeechData, checkpoint: Path, tmp_path: Path
+) -> None:
+    train_speech("train", OPTIONS, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    trained = load_file(tmp_path / "out" / "model.safetensors")
+    weights = load_file(checkpoint / "model.safetensors")
+    assert {name.removeprefix("model.") for name in weights} == {name for name in trained if name[:4] != "ctc."}
+    for name, tensor in weights.items():  # one update of 1e-9 lies between
+        torch.testing.assert_close(trained[name.removeprefix("model.")], tensor, atol=1e-7, rtol=0)
+    assert Vocabulary.load(tmp_path / "out").pieces == Vocabulary.load(checkpoint).pieces
+    told = (tmp_path / "out" / "transfer.txt").read_text()
+    assert f"starts from {checkpoint}" in told
+    assert "not in the source" in told, "the CTC head"
+
+
+def test_other_weights_are_another_stage(data: SpeechData, checkpoint: Path) -> None:
+    before = describe_training("train", OPTIONS, data, 1, 1).fingerprint
+    assert describe_training("train", OPTIONS, data, 1, 1).fingerprint == before
+    torch.manual_seed(12)
+    vocabulary = Vocabulary.load(checkpoint)
+    save_speech2text(checkpoint, S2TModel(ModelOptions(size="debug", ctc=False).architecture(), len(vocabulary)))
+    assert describe_training("train", OPTIONS, data, 1, 1).fingerprint != before
+
+
+def test_another_number_of_heads_is_refused_though_all_shapes_fit(data: SpeechData, tmp_path: Path) -> None:
+    options = OPTIONS.replace(model=ModelOptions(size="debug", heads=4))
+    with pytest.raises(TransferError, match="has 2 attention heads, the model 4"):
+        train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+
+
+def test_a_conformer_takes_over_the_decoder_and_the_subsampler(
+    data: SpeechData, checkpoint: Path, tmp_path: Path
+) -> None:
+    options = OPTIONS.replace(model=ModelOptions(size="debug", encoder="conformer", depthwise_kernel=7))
+    with pytest.raises(TransferError, match=r"encoder\.layers\.0 +reset: not in the source"):
+        train_speech("train", options, data, 1, str(tmp_path / "refused"), ClusterOptions(workers=0))
+    options = options.replace(transfer=options.transfer.replace(include=("decoder.*", "encoder.conv.*")))
+    train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    trained = load_file(tmp_path / "out" / "model.safetensors")
+    for name, tensor in load_file(checkpoint / "model.safetensors").items():
+        if name.startswith(("model.decoder.", "model.encoder.conv.")):
+            torch.testing.assert_close(trained[name.removeprefix("model.")], tensor, atol=1e-7, rtol=0)
