@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format setup clean help
+.PHONY: demo test lint bench format setup clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: $(READY)  ## the same work by ours and by others: a table, and runs/bench.json; ARGS='fbank' for a part
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks $(ARGS)
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff format .
