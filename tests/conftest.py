@@ -3,12 +3,15 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).parent))  # makes `tones` importable
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they bring
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers would ask the hub about folders, too
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure

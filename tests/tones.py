@@ -3,18 +3,20 @@
 For the tests of batches and training, and for the processes that they start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from xlst_ray import storage
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.audio.decode import encode_flac
+from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.index import Source, TargetText, build_index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import PlainSource
 from xlst_ray.shards.files import shard_name
 from xlst_ray.shards.schema import ROW_GROUP_ROWS, SAMPLE_RATE, SHARD_SCHEMA
@@ -22,7 +24,7 @@ from xlst_ray.text.ids import SPECIALS
 
 LETTERS = "abcdefgh"
 VOCABULARY = len(SPECIALS) + len(LETTERS)
-NO_MASKS = SpecAugmentOptions(policy="none")
+NO_MASKS = AugmentOptions(policy="none")
 
 
 def encode(text: str) -> list[int]:
@@ -64,7 +66,7 @@ def loader(
     shards: str,
     split: str = "train",
     options: BatchOptions | None = None,
-    augment: SpecAugmentOptions | None = None,
+    augment: AugmentOptions | None = None,
     seed: int = 0,
 ) -> BatchLoader:
     options = options or BatchOptions()
@@ -72,7 +74,14 @@ def loader(
     return BatchLoader(index, options, augment=augment, seed=seed)
 
 
+def train_batches(loader: BatchLoader, epoch: int, first: int = 0, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    """A rank's batches of an epoch that is one window, from the `first` of each rank on."""
+    assert loader.plan(epoch, world).windows == 1
+    start = Position(epoch, first * world)
+    return (batch for batch, _ in loader.window_batches(start, rank=rank, world=world))
+
+
 def source(
-    shards: str, options: BatchOptions, augment: SpecAugmentOptions = NO_MASKS, *, rank: int = 0, world: int = 1
+    shards: str, options: BatchOptions, augment: AugmentOptions = NO_MASKS, *, rank: int = 0, world: int = 1
 ) -> PlainSource:
     return PlainSource(loader(shards, "train", options, augment), loader(shards, "dev", options), rank, world)

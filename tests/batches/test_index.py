@@ -9,7 +9,7 @@ import torch
 from xlst_ray import storage
 from xlst_ray.audio.decode import decode_flac
 from xlst_ray.audio.fbank import Fbank
-from xlst_ray.batches.index import Index, Source, TargetText, build_index
+from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.errors import DataError
 from xlst_ray.shards.files import label_url, read_shard, shard_urls
@@ -33,22 +33,26 @@ def write_labels(shards: str, labels: Path, split: str, *rows: tuple[str | None,
 
 
 def assert_same(one: Index, other: Index) -> None:
-    assert (one.urls, one.ids, one.counts) == (other.urls, other.ids, other.counts)
-    for name in ("shard", "row", "frames", "target_lengths"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-        assert getattr(other, name).dtype == np.int64
-    for mine, yours in zip(one.tokens, other.tokens, strict=True):
-        np.testing.assert_array_equal(mine, yours)
+    assert (one.urls, one.counts, one.sources) == (other.urls, other.counts, other.sources)
+    assert one.ids.equals(other.ids)
+    for name in ("shard", "row", "frames", "tokens", "ends"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), strict=True)
+
+
+def tokens_of(index: Index) -> list[list[int]]:
+    return [index.tokens_of(row).tolist() for row in range(len(index))]
 
 
 def test_it_says_where_each_utterance_lies_and_how_long_it_is(tmp_path: Path) -> None:
     shards = tones.write_shards(tmp_path, "train", ["abc", "De"], ["fgha"])
     index = build_index(Source(shards, "train"), TEXT, BatchOptions())
     assert index.urls == tuple(shard_urls(shards, "train"))
-    assert index.ids == ("train-0-0", "train-0-1", "train-1-0")
+    assert index.ids.to_pylist() == ["train-0-0", "train-0-1", "train-1-0"]
     assert (index.shard.tolist(), index.row.tolist()) == ([0, 0, 1], [0, 1, 0])
-    assert [tokens.tolist() for tokens in index.tokens] == [[4, 5, 6], [7, 8], [9, 10, 11, 4]]
-    assert index.target_lengths.tolist() == [4, 3, 5]
+    assert tokens_of(index) == [[4, 5, 6], [7, 8], [9, 10, 11, 4]]
+    assert index.target_lengths().tolist() == [4, 3, 5]
+    assert index.target_lengths(np.array([2, 0])).tolist() == [5, 4]
+    assert index.ids_of(np.array([2, 0])) == ["train-1-0", "train-0-0"]
     fbank = Fbank()
     for frames, url, row in zip(index.frames, [index.urls[i] for i in index.shard], index.row, strict=True):
         wave = decode_flac(read_shard(url, ["audio"])["audio"][int(row)].as_py())
@@ -67,7 +71,7 @@ def test_what_is_left_out_of_training_is_counted_by_reason(tmp_path: Path) -> No
     text = TargetText(TEXT.normalise, TEXT.encode, leaked=lambda sentence: sentence.lower() == "hgfe")
     limits = LIMITS.replace(max_utterance_tokens=4)
     index = build_index(Source(shards, "train"), text, limits)
-    assert index.ids == ("train-0-0", "train-0-2")
+    assert index.ids.to_pylist() == ["train-0-0", "train-0-2"]
     assert index.row.tolist() == [0, 2], "rows of the shard, not of what is kept"
     assert index.counts == {
         "kept": 2,
@@ -96,7 +100,7 @@ def test_labels_are_the_targets_where_there_are_any(tmp_path: Path, split: str) 
     write_labels(shards, labels, split, ("Ef", "ok"), (None, "error"), (None, "missing"), ("gh", "ok"))
     index = build_index(Source(shards, split, str(labels)), TEXT, BatchOptions())
     assert index.row.tolist() == [0, 3]
-    assert [tokens.tolist() for tokens in index.tokens] == [[8, 9], [10, 11]]
+    assert tokens_of(index) == [[8, 9], [10, 11]]
     assert index.counts == {"kept": 2, "no label": 2, "seconds": 1}
 
 
@@ -129,3 +133,26 @@ def test_it_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     index = build_index(Source(shards, "train"), TEXT, LIMITS)
     index.save(str(tmp_path / "index.parquet"))
     assert_same(index, Index.load(str(tmp_path / "index.parquet")))
+
+
+def test_several_sources_are_one_after_the_other(tmp_path: Path) -> None:
+    one = tones.write_shards(tmp_path / "one", "train", ["abc", "a"], ["ef"])
+    two = tones.write_shards(tmp_path / "two", "train", ["gh", "cd"])
+    parts = [
+        build_index(Source(one, "train"), TEXT, LIMITS),
+        build_index(Source(two, "train", None, 3.0), TEXT, LIMITS),
+    ]
+    both = join(parts)
+    assert both.urls == (*shard_urls(one, "train"), *shard_urls(two, "train"))
+    assert both.ids.to_pylist() == ["train-0-0", "train-1-0", "train-0-0", "train-0-1"]
+    assert (both.shard.tolist(), both.row.tolist()) == ([0, 1, 2, 2], [0, 0, 0, 1])
+    assert tokens_of(both) == [tokens for part in parts for tokens in tokens_of(part)]
+    assert both.counts == {"kept": 4, "seconds": 1 + 1, "too short": 1}
+    facts = both.facts
+    assert facts.starts.tolist() == [0, 1, 2, 4]
+    assert facts.source.tolist() == [0, 0, 1]
+    assert facts.weights == (1.0, 3.0)
+    assert facts.frames.tolist() == [both.frames[0], both.frames[1], both.frames[2] + both.frames[3]]
+    both.save(str(tmp_path / "index.parquet"))
+    assert_same(both, Index.load(str(tmp_path / "index.parquet")))
+    assert_same(join([both]), both)

@@ -1,137 +1,278 @@
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlst_ray.batches.index import Index, Ints
+from xlst_ray.audio.augment import AugmentOptions, speed_of
+from xlst_ray.audio.fbank import frames_of
+from xlst_ray.batches.index import Index, Ints, join
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import EpochPlan, form_batches, padding_share, plan_epoch, plan_held_out
+from xlst_ray.batches.plan import (
+    EpochPlan,
+    Planned,
+    form_batches,
+    padding_share,
+    plan_held_out,
+    rates,
+    shards_of_epoch,
+    share_out,
+)
 from xlst_ray.errors import DataError
 
 
-def index_of(frames: list[int], shard: list[int], shards: int) -> Index:
+def index_of(
+    frames: Sequence[int], shard: Sequence[int], shards: int, tokens: Sequence[int] | None = None, weight: float = 1.0
+) -> Index:
+    """An index without recordings: `tokens` for each utterance, one where they are not given."""
     count = len(frames)
     return Index(
         urls=tuple(f"shard-{number}" for number in range(shards)),
-        ids=tuple(f"u{number}" for number in range(count)),
-        shard=np.array(shard, dtype=np.int64),
-        row=np.arange(count),
-        frames=np.array(frames, dtype=np.int64),
-        tokens=tuple(np.array([4]) for _ in range(count)),
+        ids=pa.array([f"u{number}" for number in range(count)], pa.large_string()),
+        shard=np.array(shard, dtype=np.int32),
+        row=np.arange(count, dtype=np.int32),
+        frames=np.array(frames, dtype=np.int32),
+        tokens=np.full(sum(tokens or [1] * count), 4, dtype=np.int32),
+        ends=np.concatenate([[0], np.cumsum(tokens or [1] * count)]).astype(np.int64),
         counts={"kept": count},
+        sources=((weight, 0),),
     )
 
 
 @st.composite
 def indices(draw: st.DrawFn) -> Index:
-    """Utterances of mixed lengths in some shards, of which some may be empty."""
-    shards = draw(st.integers(1, 9))
+    """Utterances of mixed lengths in some shards, of which some may be empty and some hold one."""
+    shards = draw(st.integers(1, 12))
     count = draw(st.integers(1, 70))
     frames = draw(st.lists(st.integers(1, 400), min_size=count, max_size=count))
+    tokens = draw(st.lists(st.integers(1, 90), min_size=count, max_size=count))
     shard = sorted(draw(st.lists(st.integers(0, shards - 1), min_size=count, max_size=count)))
-    return index_of(frames, shard, shards)
+    return index_of(frames, shard, shards, tokens)
 
 
 options_of = st.builds(
-    BatchOptions, max_utterances=st.integers(1, 20), max_frames=st.integers(1, 3000), window_shards=st.integers(1, 5)
+    BatchOptions,
+    max_utterances=st.integers(1, 20),
+    max_frames=st.integers(1, 3000),
+    max_tokens=st.integers(1, 600),
+    window_shards=st.integers(1, 5),
+    token_buckets=st.integers(1, 4),
 )
 
 
-def flat(plan: EpochPlan) -> list[Ints]:
-    return [batch for step in plan.batches for batch in step]
+def windows(plan: EpochPlan) -> list[list[Planned]]:
+    return [plan.window(number) for number in range(plan.windows)]
 
 
-def assert_under_caps(batches: list[Ints], frames: Ints, options: BatchOptions) -> None:
+def batches_of(plan: EpochPlan) -> list[Ints]:
+    return [batch.rows for window in windows(plan) for batch in window]
+
+
+def assert_under_caps(batches: Sequence[Ints], index: Index, options: BatchOptions) -> None:
+    tokens = index.target_lengths()
     for rows in batches:
         assert 1 <= len(rows) <= options.max_utterances
-        assert len(rows) == 1 or len(rows) * frames[rows].max() <= options.max_frames
+        assert len(rows) == 1 or len(rows) * index.frames[rows].max() <= options.max_frames
+        assert len(rows) == 1 or len(rows) * tokens[rows].max() <= options.max_tokens
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(indices(), options_of, st.integers(0, 5), st.integers(0, 5), st.integers(1, 9))
 def test_an_epoch_deals_every_utterance_once(
-    index: Index, options: BatchOptions, seed: int, epoch: int, world: int
+    index: Index, options: BatchOptions, seed: int, epoch: int, lanes: int
 ) -> None:
-    if len(index) < world:
-        with pytest.raises(DataError, match=f"{len(index)} utterances are too few for {world}"):
-            plan_epoch(index, options, seed=seed, epoch=epoch, world=world)
+    if len(index) < lanes:
+        with pytest.raises(DataError, match=f"{len(index)} utterances are too few for {lanes}"):
+            EpochPlan(index, options, seed=seed, epoch=epoch, lanes=lanes)
         return
-    plan = plan_epoch(index, options, seed=seed, epoch=epoch, world=world)
-    seen = Counter(np.concatenate(flat(plan)).tolist())
+    plan = EpochPlan(index, options, seed=seed, epoch=epoch, lanes=lanes)
+    batches = batches_of(plan)
+    seen = Counter(np.concatenate(batches).tolist())
     assert set(seen.values()) == {1}
-    assert len(seen) == len(index) - plan.left_out
-    assert 0 <= plan.left_out < world
-    assert {len(step) for step in plan.batches} == {world}
-    assert_under_caps(flat(plan), index.frames, options)
-    ranks = [plan.of_rank(rank) for rank in range(world)]
-    assert {len(batches) for batches in ranks} == {len(plan.batches)}
-    assert sorted(np.concatenate([rows for batches in ranks for rows in batches])) == sorted(seen)
+    facts = plan.facts()
+    assert len(seen) == len(index) - facts.left_out
+    assert facts.left_out < lanes * plan.windows
+    assert facts.batches == len(batches)
+    if len(index) >= lanes * len(batches):  # enough to halve batches with
+        assert facts.left_out == 0
+    assert all(len(window) % lanes == 0 for window in windows(plan)), "each rank has as many batches"
+    assert len(batches) > 0
+    assert_under_caps(batches, index, options)
+    assert all((batch.passes == epoch).all() for window in windows(plan) for batch in window)
 
 
 @settings(max_examples=30, deadline=None)
 @given(indices(), options_of, st.integers(0, 5), st.integers(0, 5))
-def test_the_plan_is_a_function_of_seed_and_epoch(index: Index, options: BatchOptions, seed: int, epoch: int) -> None:
-    one, other = (flat(plan_epoch(index, options, seed=seed, epoch=epoch, world=1)) for _ in range(2))
-    assert [rows.tolist() for rows in one] == [rows.tolist() for rows in other]
+def test_a_window_is_a_function_of_seed_epoch_and_number(
+    index: Index, options: BatchOptions, seed: int, epoch: int
+) -> None:
+    """In whatever order windows are asked for, so that a resume needs none of those before."""
+    one = EpochPlan(index, options, seed=seed, epoch=epoch, lanes=1)
+    other = EpochPlan(index, options, seed=seed, epoch=epoch, lanes=1)
+    for number in reversed(range(one.windows)):
+        assert [b.rows.tolist() for b in one.window(number)] == [b.rows.tolist() for b in other.window(number)]
 
 
-def realistic(utterances: int = 2000, shards: int = 20) -> Index:
-    frames = np.random.default_rng(7).lognormal(6, 0.5, utterances).astype(int).clip(30, 3000)
-    return index_of(frames.tolist(), [number * shards // utterances for number in range(utterances)], shards)
+def common_voice(utterances: int, rows_per_shard: int = 512) -> Index:
+    """Durations of read sentences: log-normal, 2 to 10 s; 4.5 tokens a second, more or less."""
+    rng = np.random.default_rng(7)
+    seconds = rng.lognormal(1.5, 0.4, utterances).clip(2, 10)
+    tokens = np.maximum(1, seconds * rng.normal(4.5, 0.9, utterances)).astype(int)
+    shards = -(-utterances // rows_per_shard)
+    return index_of(
+        (seconds * 100).astype(int).tolist(), np.arange(utterances) // rows_per_shard, shards, tokens.tolist()
+    )
 
 
 def test_epochs_and_seeds_are_cut_and_ordered_differently() -> None:
-    index, options = realistic(), BatchOptions(max_frames=10_000)
+    """Also of a corpus that is one window in every epoch."""
+    index = common_voice(2000)
     plans = [
-        [frozenset(rows.tolist()) for rows in flat(plan_epoch(index, options, seed=seed, epoch=epoch, world=1))]
-        for seed, epoch in [(0, 0), (0, 1), (1, 0)]
+        [frozenset(rows.tolist()) for rows in batches_of(EpochPlan(index, BatchOptions(), seed=s, epoch=e, lanes=1))]
+        for s, e in [(0, 0), (0, 1), (1, 0)]
     ]
-    for number, plan in enumerate(plans):
-        for other in plans[number + 1 :]:
-            assert len(set(plan) & set(other)) < 0.2 * len(plan), "other neighbours"
+    for one, other in itertools.combinations(plans, 2):
+        assert not set(one) & set(other), "no batch comes twice"
 
 
-def test_batches_come_in_mixed_lengths_with_little_padding() -> None:
-    index, options = realistic(), BatchOptions(max_frames=10_000, window_shards=5)
-    plan = plan_epoch(index, options, seed=0, epoch=0, world=4)
-    assert padding_share(flat(plan), index.frames) < 0.15
-    lengths = np.array([index.frames[step[0]].mean() for step in plan.batches])
-    order = np.arange(len(lengths))
-    assert abs(np.corrcoef(order, lengths)[0, 1]) < 0.4, "not from short to long"
-    work = np.array([[len(rows) * index.frames[rows].max() for rows in step] for step in plan.batches])
-    assert np.median(work.min(1) / work.max(1)) > 0.9, "the ranks of a step have alike work"
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_padding_is_little_and_lengths_are_mixed(lanes: int) -> None:
+    index = common_voice(40_000)
+    plan = EpochPlan(index, BatchOptions(), seed=0, epoch=0, lanes=lanes)
+    batches = batches_of(plan)
+    assert plan.facts().left_out == 0
+    assert padding_share(batches, index.frames) <= 0.05
+    assert plan.facts().padding == pytest.approx(padding_share(batches, index.frames))
+    by_duration = form_batches(
+        np.argsort(index.frames), index.frames.astype(np.int64), index.target_lengths(), BatchOptions(max_tokens=10**9)
+    )
+    tokens = index.target_lengths()
+    assert padding_share(batches, tokens) < 0.75 * padding_share(by_duration, tokens), "tokens are bucketed too"
+    lengths = np.array([index.frames[step].mean() for step in batches[::lanes]])
+    assert abs(np.corrcoef(np.arange(len(lengths)), lengths)[0, 1]) < 0.4, "not from short to long"
+    work = np.array([len(rows) * index.frames[rows].max() for rows in batches]).reshape(-1, lanes)
+    assert np.mean(work.mean(1) / work.max(1)) > 0.9, "the ranks of a step have alike work"
 
 
-def test_a_window_bounds_the_shards_that_are_open_together() -> None:
-    index, options = realistic(), BatchOptions(max_frames=10_000, window_shards=3)
-    plan = plan_epoch(index, options, seed=0, epoch=0, world=1)
-    shards = [set(index.shard[rows].tolist()) for rows in flat(plan)]
-    spans = [[at for at, members in enumerate(shards) if shard in members] for shard in range(20)]
-    opened = [sum(span[0] <= at <= span[-1] for span in spans) for at in range(len(shards))]
-    assert max(opened) == 3
-    assert set.union(*shards[:10]) != {0, 1, 2}, "shards come in another order"
+def test_a_rank_reads_few_shards_of_a_window_and_nobody_else_reads_them() -> None:
+    lanes, options = 4, BatchOptions(window_shards=3)
+    index = common_voice(60 * 128, rows_per_shard=128)
+    plan = EpochPlan(index, options, seed=0, epoch=0, lanes=lanes)
+    seen: set[int] = set()
+    foreign = total = 0
+    for window in windows(plan):
+        rows = [np.concatenate([batch.rows for batch in window[lane::lanes]]) for lane in range(lanes)]
+        shards = [Counter(index.shard[members].tolist()) for members in rows]
+        present = {shard for counter in shards for shard in counter}
+        assert len(present) == lanes * options.window_shards
+        assert not present & seen
+        seen |= present
+        homes = [{shard for shard, _ in counter.most_common(options.window_shards)} for counter in shards]
+        assert sum(map(len, homes)) == len(set.union(*homes)), "each shard is at home in one lane"
+        foreign += sum(
+            n for counter, home in zip(shards, homes, strict=True) for s, n in counter.items() if s not in home
+        )
+        total += sum(map(len, rows))
+    assert seen == set(range(60))
+    assert foreign < 0.1 * total
 
 
-def test_no_utterance_is_left_out_for_ever() -> None:
-    """Even the one that is far longer than the others, alone in its batch at the end of every ordering by length."""
+def test_who_is_left_out_changes() -> None:
+    """Batches of one utterance cannot be halved: nine are two steps of four, and one stays, each time another."""
     index, options = index_of([10] * 8 + [900], [0] * 9, 1), BatchOptions(max_utterances=1, max_frames=1000)
-    left_out = [
-        set(range(9)) - set(np.concatenate(flat(plan_epoch(index, options, seed=0, epoch=epoch, world=4))).tolist())
-        for epoch in range(20)
-    ]
-    assert all(len(missing) == 1 for missing in left_out)
+    left_out = []
+    for epoch in range(20):
+        plan = EpochPlan(index, options, seed=0, epoch=epoch, lanes=4)
+        missing = set(range(9)) - set(np.concatenate(batches_of(plan)).tolist())
+        assert len(missing) == plan.facts().left_out == 1
+        left_out.append(missing)
     assert len(set.union(*left_out)) > 4
 
 
-def test_the_last_step_keeps_to_the_caps() -> None:
-    """One long utterance and many short ones remain: spread evenly, the long one would get short ones beside it."""
-    index, options = index_of([10] * 100 + [1000], [0] * 101, 1), BatchOptions(max_utterances=200, max_frames=1000)
-    plan = plan_epoch(index, options, seed=0, epoch=0, world=3)
-    assert plan.left_out == 0
-    assert_under_caps(flat(plan), index.frames, options)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
+def test_a_step_for_other_ranks_keeps_its_utterances(sizes: list[int], ranks: int) -> None:
+    rows = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    step = share_out([Planned.once(part) for part in rows], max(ranks, len(sizes)))
+    if sum(sizes) < max(ranks, len(sizes)):
+        assert step == []
+        return
+    assert len(step) == max(ranks, len(sizes))
+    assert all(len(batch.rows) for batch in step)
+    assert sorted(np.concatenate([batch.rows for batch in step]).tolist()) == list(range(sum(sizes)))
+
+
+def joined(*sizes: tuple[int, int, float]) -> Index:
+    """Sources of (shards, rows a shard, weight), all utterances of 100 frames."""
+    return join(
+        [
+            index_of([100] * shards * rows, np.repeat(np.arange(shards), rows), shards, weight=weight)
+            for shards, rows, weight in sizes
+        ]
+    )
+
+
+def test_sources_alike_are_met_once_an_epoch() -> None:
+    index = joined((3, 10, 1.0), (1, 7, 1.0), (20, 2, 1.0))
+    np.testing.assert_array_equal(rates(index.facts, 1.0), [1, 1, 1])
+    for epoch in range(3):
+        slots = shards_of_epoch(index.facts, BatchOptions(), seed=1, epoch=epoch)
+        assert sorted(slots) == [(shard, epoch) for shard in range(24)]
+
+
+def test_temperature_and_weights_are_met_over_the_epochs() -> None:
+    index = joined((60, 50, 1.0), (3, 50, 1.0), (12, 50, 2.0))
+    options = BatchOptions(temperature=3.0)
+    hours = np.array([60.0, 3.0, 12.0])
+    wanted = np.array([1, 1, 2]) * hours ** (1 / 3)
+    met = np.zeros(3)
+    epochs = 40
+    times: Counter[tuple[int, int]] = Counter()
+    for epoch in range(epochs):
+        slots = shards_of_epoch(index.facts, options, seed=0, epoch=epoch)
+        assert abs(len(slots) - 75) <= 3, "an epoch is as long as one pass over everything"
+        times.update(slots)
+        for slot in slots:
+            met[index.facts.source[slot.shard]] += 1
+    np.testing.assert_allclose(met / met.sum(), wanted / wanted.sum(), atol=0.01)
+    assert set(times.values()) == {1}, "a pass meets each shard once"
+    for shards in (range(60), range(60, 63), range(63, 75)):
+        counts = [sum(1 for shard, _ in times if shard == wanted) for wanted in shards]
+        assert max(counts) - min(counts) <= 1, "and all shards of a source are met alike"
+
+
+def test_an_utterance_that_is_met_twice_has_another_pass() -> None:
+    index = joined((8, 4, 1.0), (1, 4, 1.0))
+    options = BatchOptions(temperature=100.0, window_shards=8)
+    plan = EpochPlan(index, options, seed=0, epoch=3, lanes=2)
+    met = Counter(
+        (int(row), int(turn))
+        for window in windows(plan)
+        for batch in window
+        for row, turn in zip(batch.rows, batch.passes, strict=True)
+    )
+    assert set(met.values()) == {1}
+    small = [turn for row, turn in met if row >= 32]
+    assert len(set(small)) >= 3
+
+
+def test_caps_hold_at_every_speed() -> None:
+    index, options = common_voice(600, 100), BatchOptions(max_frames=4000, max_utterances=20)
+    augment = AugmentOptions(speeds=(0.9, 1.0, 1.1))
+    plan = EpochPlan(index, options, seed=4, epoch=2, lanes=2, augment=augment)
+    sizes = set()
+    for window in windows(plan):
+        for batch in window:
+            speeds = [speed_of(augment, 4, 2, name) for name in index.ids_of(batch.rows)]
+            samples = index.frames[batch.rows].astype(int) * 160 + 399  # the longest waves with these frames
+            frames = [frames_of(-(-int(n * 100) // round(100 * s))) for n, s in zip(samples, speeds, strict=True)]
+            assert len(batch.rows) * max(frames) <= options.max_frames
+            sizes |= set(speeds)
+    assert sizes == {0.9, 1.0, 1.1}
 
 
 @settings(max_examples=40, deadline=None)
@@ -139,7 +280,7 @@ def test_the_last_step_keeps_to_the_caps() -> None:
 def test_held_out_batches_cover_every_utterance_once_longest_first(index: Index, options: BatchOptions) -> None:
     batches = plan_held_out(index, options)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(index)))
-    assert_under_caps(batches, index.frames, options)
+    assert_under_caps(batches, index, options)
     longest = [index.frames[rows].max() for rows in batches]
     assert longest == sorted(longest, reverse=True)
 
@@ -147,12 +288,17 @@ def test_held_out_batches_cover_every_utterance_once_longest_first(index: Index,
 @settings(max_examples=40, deadline=None)
 @given(indices(), options_of)
 def test_batches_are_as_full_as_the_caps_allow(index: Index, options: BatchOptions) -> None:
-    rows = np.argsort(index.frames, kind="stable")
-    batches = form_batches(rows, index.frames, options)
+    frames, tokens = index.frames.astype(np.int64), index.target_lengths()
+    rows = np.argsort(frames, kind="stable")
+    batches = form_batches(rows, frames, tokens, options)
     assert np.concatenate(batches).tolist() == rows.tolist()
     for batch, following in itertools.pairwise(batches):
         grown = [*batch, following[0]]
-        assert len(grown) > options.max_utterances or len(grown) * index.frames[grown].max() > options.max_frames
+        assert (
+            len(grown) > options.max_utterances
+            or len(grown) * frames[grown].max() > options.max_frames
+            or len(grown) * tokens[grown].max() > options.max_tokens
+        )
 
 
 def test_padding_share() -> None:

@@ -1,46 +1,83 @@
-from itertools import islice
+from itertools import islice, takewhile
 
 import pytest
 import tones
 
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.position import START, Position
 from xlst_ray.batches.source import PlainSource
 
-OPTIONS = BatchOptions(max_utterances=3)
+OPTIONS = BatchOptions(max_utterances=3, window_shards=1)
+TEXTS = (["ab", "cd", "ef", "gh", "a"], ["bc", "de", "fg", "h", "abc", "d"], ["be", "eg", "ga"])
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("shards")
     tones.write_shards(folder, "dev", ["ab", "cd", "ef", "gh", "a"])
-    return tones.write_shards(folder, "train", ["ab", "cd", "ef", "gh", "a", "bc", "de", "fg", "h", "abc", "d"])
+    return tones.write_shards(folder, "train", *TEXTS)
 
 
 def source(shards: str, **where: int) -> PlainSource:
     return tones.source(shards, OPTIONS, **where)
 
 
-def test_epoch_follows_epoch_and_every_batch_says_what_is_next(shards: str) -> None:
-    straight = list(islice(source(shards).train(0, 0), 12))
-    assert [(epoch, number) for _, epoch, number in straight] == [(e, n) for e in range(3) for n in (1, 2, 3, 4)]
-    orders = [[batch.ids for batch, _, _ in straight[at : at + 4]] for at in (0, 4, 8)]
+def taken(source: PlainSource, start: Position, count: int) -> list[tuple[tuple[str, ...], Position]]:
+    return [(batch.ids, after) for batch, after in islice(source.train(start), count)]
+
+
+def epoch_of(source: PlainSource, epoch: int) -> list[tuple[str, ...]]:
+    """Its batches of an epoch, in order."""
+    found = []
+    for batch, after in source.train(Position(epoch)):
+        found.append(batch.ids)
+        if after.epoch > epoch:
+            return found
+    raise AssertionError
+
+
+def test_epoch_follows_epoch_each_in_an_order_of_its_own(shards: str) -> None:
+    orders = [epoch_of(source(shards), epoch) for epoch in range(3)]
     assert orders[0] != orders[1] != orders[2]
-    assert all(len({name for ids in order for name in ids}) == 11 for order in orders)
+    assert all(sorted(name for ids in order for name in ids) == sorted(set().union(*orders[0])) for order in orders)
+    straight = [ids for ids, _ in taken(source(shards), START, sum(map(len, orders)))]
+    assert straight == [ids for order in orders for ids in order]
 
 
-@pytest.mark.parametrize("taken", [0, 3, 4, 8])
-def test_what_is_next_is_where_a_resume_starts(shards: str, taken: int) -> None:
-    """At the end of an epoch too."""
-    straight = list(islice(source(shards).train(0, 0), 10))
-    epoch, first = (0, 0) if taken == 0 else straight[taken - 1][1:]
-    resumed = list(islice(source(shards).train(epoch, first), 10 - taken))
-    assert [(batch.ids, *after) for batch, *after in resumed] == [(b.ids, *after) for b, *after in straight[taken:]]
+def test_what_is_next_is_where_a_resume_starts(shards: str) -> None:
+    """In the middle of a window, at its end, and at the end of an epoch."""
+    straight = taken(source(shards), START, 16)
+    assert {after.batch == 0 for _, after in straight} == {True, False}
+    assert straight[-1][1].epoch >= 1
+    for number, (_, after) in enumerate(straight[:-1], 1):
+        assert taken(source(shards), after, 16 - number) == straight[number:]
 
 
 def test_ranks_have_different_batches_and_the_same_positions(shards: str) -> None:
-    one, other = (list(islice(source(shards, rank=rank, world=2).train(0, 0), 6)) for rank in range(2))
-    assert [after for _, *after in one] == [after for _, *after in other]
-    for (mine, *_), (yours, *_) in zip(one, other, strict=True):
-        assert not set(mine.ids) & set(yours.ids)
+    one, other = (taken(source(shards, rank=rank, world=2), START, 8) for rank in range(2))
+    assert [after for _, after in one] == [after for _, after in other]
+    for (mine, _), (yours, _) in zip(one, other, strict=True):
+        assert not set(mine) & set(yours)
     dev = [name for rank in range(2) for batch in source(shards, rank=rank, world=2).dev() for name in batch.ids]
     assert sorted(dev) == [f"dev-0-{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_other_ranks_go_on_with_the_rest_of_the_epoch(shards: str, before: int, after: int, steps: int) -> None:
+    """What some ranks have not taken of an epoch is what others take of it: none twice, and each once but for a last
+    step of fewer utterances than ranks."""
+    ranks = [taken(source(shards, rank=rank, world=before), START, steps) for rank in range(before)]
+    seen = [name for rank in ranks for ids, _ in rank for name in ids]
+    position = ranks[0][-1][1]
+    assert position.epoch == 0
+    lengths = set()
+    for rank in range(after):
+        rest = source(shards, rank=rank, world=after).train(position)
+        mine = list(takewhile(lambda found: found[1] <= Position(1), rest))
+        seen += [name for batch, _ in mine for name in batch.ids]
+        lengths.add(len(mine))
+    assert len(lengths) == 1
+    everyone = {f"train-{shard}-{row}" for shard, texts in enumerate(TEXTS) for row in range(len(texts))}
+    assert len(seen) == len(set(seen))
+    assert len(everyone - set(seen)) < after

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.index import Index, Source, TargetText, build_index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import PlainSource
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SIZES = DemoOptions(
     target_train=21, target_dev=5, target_test=4, target_train_speakers=2, dev_speakers=1, test_speakers=1
 )
-BATCH = BatchOptions(max_utterances=4, max_ctc_infeasible=1.0)
+BATCH = BatchOptions(max_utterances=4, window_shards=1, max_ctc_infeasible=1.0)
 SCHEDULE = ["train.updates=8", "train.warmup=2", "train.validate_every=2", "train.average=2", "train.lr=1e-3"]
 TRAIN = [*SCHEDULE, "model.size=debug", "batch.max_utterances=4", "batch.max_ctc_infeasible=1", "pieces.size=60"]
 
@@ -52,13 +53,14 @@ def test_ray_data_brings_the_plan_in_its_order(ray_cluster: None, shards: Path, 
     index = build_index(Source(str(shards), "train"), text, BATCH)
     url = str(tmp_path / "index.parquet")
     index.save(url)
-    augment = SpecAugmentOptions()
+    augment = AugmentOptions(speeds=(0.9, 1.0, 1.1))
     for rank in range(world):
         loader = BatchLoader(Index.load(url), BATCH, augment=augment, seed=3)
-        plain = PlainSource(loader, loader, rank, world).train(1, 1)
-        streamed = RaySource(url, BATCH, augment, loader, seed=3, rank=rank, world=world, loader_cpus=0.5).train(1, 1)
+        start = Position(epoch=1, batch=world)
+        plain = PlainSource(loader, loader, rank, world).train(start)
+        streamed = RaySource(url, BATCH, augment, loader, seed=3, rank=rank, world=world, loader_cpus=0.5).train(start)
         for _ in range(12):
-            (batch, *position), (expected, *expected_position) = next(streamed), next(plain)
+            (batch, position), (expected, expected_position) = next(streamed), next(plain)
             assert position == expected_position
             assert batch.ids == expected.ids
             assert (batch.features == expected.features).all()

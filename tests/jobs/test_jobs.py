@@ -394,14 +394,30 @@ def test_no_sentence_pairs_are_said_with_the_next_step(refused: Refused, shards:
     assert start("train_mt", *mended) == 0
 
 
+SMALL_ASR = [
+    "model.size=debug", "train.updates=2", "train.warmup=0", "train.validate_every=1", "train.average=1",
+    "pieces.kind=char", "batch.max_ctc_infeasible=1", "cluster.workers=0", "batch.min_utterance_frames=1",
+]  # fmt: skip
+
+
+def test_further_sources_are_trained_on_as_their_weights_say(
+    refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = ([*SMALL_ASR, f"shards={shards}", f"out={tmp_path}/{name}"] for name in ("one", "two"))
+    assert start("train", *one) == start("train", *two, f"sources.more.shards={shards}", "sources.more.weight=2") == 0
+    alone, both = (storage.read_json(f"{tmp_path}/{name}/manifest.json") for name in ("one", "two"))
+    assert both["counts"]["kept"] == 2 * alone["counts"]["kept"]
+    assert both["config"]["sources"] == {"more": 2.0}
+    assert both["inputs"]["shards-more"] == both["inputs"]["shards"]
+    assert "sources" not in alone["config"]
+    message = refused("train", *two, f"sources.more.shards={shards}")
+    assert "sources.more differ" in message
+
+
 def test_a_job_is_done_once_and_another_one_does_not_take_its_folder(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        f"shards={shards}", f"out={tmp_path}/asr", "model.size=debug", "train.updates=2", "train.warmup=0",
-        "train.validate_every=1", "train.average=1", "pieces.kind=char", "batch.max_ctc_infeasible=1",
-        "cluster.workers=0", "batch.min_utterance_frames=1",
-    ]  # fmt: skip
+    arguments = [*SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr"]
     assert start("train", *arguments) == 0
     assert capsys.readouterr().out.endswith(f"{tmp_path}/asr is done\n")
     weights = (tmp_path / "asr" / "model.safetensors").read_bytes()

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.mt.lm import LMOptions, build_lm, train_tokenizer
 from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.lm_task import IGNORE, LMBatch, LMTask
-from xlst_ray.train.task import Position, Task
+from xlst_ray.train.task import Task
 
 PAIRS = [(f"věta {'dlouhá ' * (number % 5)}{number}", f"zin {'lange ' * (number % 3)}{number}") for number in range(60)]
 OPTIONS = LMOptions(dim=16, layers=1, heads=2, ffn=32, vocabulary=320, dropout=0.0, max_length=48)
@@ -38,6 +39,21 @@ def same(one: LMBatch, other: LMBatch) -> bool:
 def test_it_is_a_task() -> None:
     checked: Task[LMBatch] = task()
     assert checked.frozen(1) == frozenset()
+
+
+def test_the_extent_of_a_batch_is_its_tokens() -> None:
+    """Prompts and answers without the last token, which is not read."""
+    whole = task()
+    true = 0
+    for batch, _ in islice(whole.batches(Position()), whole.batches_per_epoch):
+        extent = whole.extent(batch)
+        assert (extent.padded, extent.seconds) == (batch.tokens.numel(), 0.0)
+        true += extent.true
+    lengths = [
+        len(TOKENIZER(INFO.fill(source))["input_ids"]) + len(TOKENIZER(target, add_special_tokens=False)["input_ids"])
+        for source, target in PAIRS
+    ]
+    assert true == sum(lengths)
 
 
 @settings(max_examples=15, deadline=None)

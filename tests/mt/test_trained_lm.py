@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.engines import open_translator
 from xlst_ray.mt.lm import LMOptions, build_lm, save_lm, train_tokenizer
@@ -13,7 +14,6 @@ from xlst_ray.mt.lm_info import LMInfo, read_info
 from xlst_ray.mt.lm_task import LMTask
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.protocol import Translation, Translator
-from xlst_ray.train.task import Position
 
 if TYPE_CHECKING:
     from conftest import Trained

@@ -11,9 +11,11 @@ import tones
 import torch
 import torch.distributed as dist
 
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.plan import Planned
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
@@ -39,10 +41,11 @@ class Dealt:
     def __init__(self, batches: Sequence[Batch], world: World) -> None:
         self._all, self._mine, self._rank = batches, batches[world.rank :: world.size], world.rank
 
-    def train(self, epoch: int, first: int) -> Iterator[tuple[Batch, int, int]]:
+    def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        epoch, first = start.epoch, start.batch
         while True:
             for number in range(first, len(self._mine)):
-                yield self._mine[number], epoch, number + 1
+                yield self._mine[number], Position(epoch, number + 1)
             epoch, first = epoch + 1, 0
 
     def dev(self) -> Iterator[Batch]:
@@ -51,7 +54,7 @@ class Dealt:
 
 def load(shards: str, parts: Sequence[Sequence[int]]) -> list[Batch]:
     loader = tones.loader(shards)
-    return [loader.load(np.array(rows), epoch=0) for rows in parts]
+    return [loader.load(Planned.once(np.array(rows))) for rows in parts]
 
 
 def one_update(
@@ -112,7 +115,7 @@ def train_with_dropout_and_masks(shards: str, folder: Path, tell: Callable[[Prog
     torch.set_num_threads(1)
     options = OPTIONS.replace(updates=12, warmup=4, accumulate=2, log_every=1)
     batch = BatchOptions(max_utterances=3)
-    source = tones.source(shards, batch, SpecAugmentOptions(policy="lb", freq_width=10, time_width=20))
+    source = tones.source(shards, batch, AugmentOptions(policy="lb", freq_width=10, time_width=20))
     model = build_model(dropout=0.2)
     freeze = {name: 5 for name, _ in model.named_parameters() if name.startswith("encoder.conv.")}
     done = list_checkpoints(folder)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.train.checkpoint import (
     TrainState,
@@ -25,7 +26,6 @@ from xlst_ray.train.checkpoint import (
     save_checkpoint,
     weights,
 )
-from xlst_ray.train.task import Position
 
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 

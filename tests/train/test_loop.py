@@ -10,13 +10,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.train.checkpoint import TrainState, list_checkpoints, load_checkpoint
 from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
-from xlst_ray.train.task import LossSum, Position
+from xlst_ray.train.task import Extent, LossSum
 
 QUIET = Observer(lambda progress: None, lambda path, state: None)
 
@@ -53,6 +54,9 @@ class Points:
 
     def count(self, batch: Tensor) -> int:
         return len(batch)
+
+    def extent(self, batch: Tensor) -> Extent:
+        return Extent(len(batch), len(batch))
 
     def loss(self, model: nn.Module, batch: Tensor | dict[str, float]) -> LossSum:
         if isinstance(batch, dict):

@@ -1,3 +1,4 @@
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ from processes import OPTIONS, SILENT, Dealt, build_model, load
 
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.position import START
 from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy
 from xlst_ray.text.ids import BLANK, EOS
 from xlst_ray.train.loop import fit
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.speech import SpeechTask
 from xlst_ray.train.step import World
-from xlst_ray.train.task import START, Position, Task
+from xlst_ray.train.task import Task
 
 
 def task_of(batches: list[Batch], model: torch.nn.Module, options: TrainOptions = OPTIONS) -> SpeechTask:
@@ -82,11 +84,19 @@ def test_a_parameter_is_frozen_before_its_update() -> None:
     assert frozen == [["ctc.bias", "ctc.weight"]] * 2 + [["ctc.bias"]] * 2 + [[]] * 2
 
 
+def test_the_extent_of_a_batch_is_its_frames(shards: str) -> None:
+    (batch,) = load(shards, [[1, 2, 7]])
+    true, padded, seconds = task_of([batch], build_model()).extent(batch)
+    assert (true, padded) == (batch.frames.sum(), 3 * batch.frames.max())
+    assert seconds == pytest.approx(true / 100)
+
+
 def test_batches_come_with_the_position_after_them(shards: str) -> None:
-    task = SpeechTask(build_model(), tones.source(shards, BatchOptions(max_utterances=4)), OPTIONS)
-    batches = task.batches(START)
-    positions = [next(batches)[1] for _ in range(4)]
-    assert positions == [Position(0, 1), Position(0, 2), Position(1, 1), Position(1, 2)]
+    task = SpeechTask(build_model(), tones.source(shards, BatchOptions(max_utterances=8)), OPTIONS)
+    straight = list(islice(task.batches(START), 12))
+    assert [position.epoch for _, position in straight] == sorted(position.epoch for _, position in straight)
+    for number, (_, position) in enumerate(straight[:-1], 1):
+        assert next(task.batches(position))[0].ids == straight[number][0].ids
 
 
 def test_a_small_model_learns_to_write_down_what_it_hears(shards: str, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """The index of a training set: one row an utterance, with its length in frames and its target tokens.
 
 Built once from the text and duration columns of shards and label files, before any audio is read; the plan of every
-epoch is made from it. Legend: N utterances, U tokens of one utterance.
+epoch is made from it. Columns, not objects: tens of millions of rows are a few gigabytes, tokens being most of it.
+Legend: N utterances, S shards, U tokens of one utterance.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +22,15 @@ from xlst_ray.errors import DataError
 from xlst_ray.shards.files import read_labels, read_shard, shard_urls
 
 Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
 
 INDEX_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),
+        pa.field("id", pa.large_string(), nullable=False),
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("row", pa.int32(), nullable=False),
         pa.field("frames", pa.int32(), nullable=False),
-        pa.field("tokens", pa.list_(pa.int32()), nullable=False),
+        pa.field("tokens", pa.large_list(pa.field("item", pa.int32(), nullable=False)), nullable=False),
     ]
 )
 
@@ -40,11 +43,13 @@ class Source:
         shards: folder of shards.
         split: `train`, `dev` or `test`.
         labels: label folder whose translations are the targets; none: the transcripts are.
+        weight: how often it is met, beside other sources of its size.
     """
 
     shards: str
     split: str
     labels: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,47 +68,128 @@ class TargetText:
 
 
 @dataclass(frozen=True)
+class ShardFacts:
+    """What the order of an epoch is made of.
+
+    Attributes:
+        starts: (S + 1,) first row of each shard in the index, and N.
+        frames: (S,) of all its utterances together.
+        source: (S,) number of the source that it belongs to.
+        weights: of each source.
+    """
+
+    starts: Ints
+    frames: Ints
+    source: Ints
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Index:
     """Where each utterance lies and how long it is; `counts` says what was left out and why.
 
     Attributes:
         urls: shard files; `shard` points into them.
         ids: N utterance ids.
-        shard, row, frames: (N,) arrays.
-        tokens: N arrays of target tokens (U,), without `</s>`.
+        shard, row, frames: (N,) arrays; rows stand in the order of their shards.
+        tokens: target tokens, without `</s>`, of one utterance after the other.
+        ends: (N + 1,) where in `tokens` each utterance begins, and where the last one ends.
         counts: utterances kept (`kept`), left out by reason, and `seconds` of audio kept.
+        sources: for each source its weight and the number of its first shard.
     """
 
     urls: tuple[str, ...]
-    ids: tuple[str, ...]
-    shard: Ints
-    row: Ints
-    frames: Ints
-    tokens: tuple[Ints, ...]
+    ids: pa.Array
+    shard: Ints32
+    row: Ints32
+    frames: Ints32
+    tokens: Ints32
+    ends: Ints
     counts: dict[str, int]
+    sources: tuple[tuple[float, int], ...] = ((1.0, 0),)
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def target_lengths(self) -> Ints:
-        """Target tokens of each utterance, `</s>` included: (N,)."""
-        return np.array([len(tokens) + 1 for tokens in self.tokens], dtype=np.int64)
+    def ids_of(self, rows: Ints) -> list[str]:
+        """Ids of some rows."""
+        names: list[str] = self.ids.take(pa.array(rows)).to_pylist()
+        return names
+
+    def tokens_of(self, row: int) -> Ints:
+        """Target tokens of an utterance: (U,), without `</s>`."""
+        return self.tokens[self.ends[row] : self.ends[row + 1]].astype(np.int64)
+
+    def target_lengths(self, rows: Ints | slice = slice(None)) -> Ints:
+        """Target tokens of each utterance, `</s>` included: (N,), or of some rows (B,)."""
+        if isinstance(rows, slice):
+            return np.diff(self.ends)[rows] + 1
+        return self.ends[rows + 1] - self.ends[rows] + 1
+
+    @cached_property
+    def facts(self) -> ShardFacts:
+        """What the order of an epoch is made of."""
+        starts = np.searchsorted(self.shard, np.arange(len(self.urls) + 1)).astype(np.int64)
+        total = np.concatenate([[0], np.cumsum(self.frames, dtype=np.int64)])
+        source = np.searchsorted([first for _, first in self.sources], np.arange(len(self.urls)), side="right") - 1
+        return ShardFacts(starts, np.diff(total[starts]), source, tuple(weight for weight, _ in self.sources))
 
     def save(self, url: str) -> None:
-        tokens = [sentence.tolist() for sentence in self.tokens]
-        columns = [pa.array(self.ids, pa.string()), self.shard, self.row, self.frames, tokens]
-        about = {"urls": json.dumps(self.urls), "counts": json.dumps(self.counts)}
+        tokens = pa.LargeListArray.from_arrays(self.ends, self.tokens).cast(INDEX_SCHEMA.field("tokens").type)
+        columns = [self.ids, self.shard, self.row, self.frames, tokens]
+        about = {name: json.dumps(getattr(self, name)) for name in ("urls", "counts", "sources")}
         storage.write_table(url, pa.table(columns, schema=INDEX_SCHEMA.with_metadata(about)))
 
     @staticmethod
     def load(url: str) -> "Index":
         table = storage.read_table(url)
-        about = table.schema.metadata
-        shard, row, frames = (table[name].to_numpy().astype(np.int64) for name in ("shard", "row", "frames"))
-        tokens = tuple(np.asarray(t, dtype=np.int64) for t in table["tokens"].to_pylist())
-        urls, counts = json.loads(about[b"urls"]), json.loads(about[b"counts"])
-        return Index(tuple(urls), tuple(table["id"].to_pylist()), shard, row, frames, tokens, counts)
+        about = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
+        sources = tuple((float(weight), int(first)) for weight, first in about["sources"])
+        return _index(table, tuple(about["urls"]), about["counts"], sources)
+
+
+def _index(
+    table: pa.Table, urls: tuple[str, ...], counts: dict[str, int], sources: tuple[tuple[float, int], ...]
+) -> Index:
+    """The index of a table of `INDEX_SCHEMA` that has a row."""
+    (batch,) = table.combine_chunks().to_batches()
+    ids, shard, row, frames, tokens = batch.columns
+    ends = tokens.offsets.to_numpy()
+    return Index(
+        urls=urls,
+        ids=ids,
+        shard=shard.to_numpy(),
+        row=row.to_numpy(),
+        frames=frames.to_numpy(),
+        tokens=tokens.values.to_numpy()[ends[0] : ends[-1]],
+        ends=ends - ends[0],
+        counts=counts,
+        sources=sources,
+    )
+
+
+def join(indices: Sequence[Index]) -> Index:
+    """One index over several sources, each with its weight; counts are summed."""
+    first = np.cumsum([0, *(len(index.urls) for index in indices)])
+    start = np.cumsum([0, *(len(index.tokens) for index in indices)])
+    counts: Counter[str] = Counter()
+    for index in indices:
+        counts.update(index.counts)
+    return Index(
+        urls=tuple(url for index in indices for url in index.urls),
+        ids=pa.concat_arrays([index.ids for index in indices]),
+        shard=np.concatenate([i.shard + base for i, base in zip(indices, first, strict=False)]).astype(np.int32),
+        row=np.concatenate([index.row for index in indices]),
+        frames=np.concatenate([index.frames for index in indices]),
+        tokens=np.concatenate([index.tokens for index in indices]),
+        ends=np.concatenate([*(i.ends[:-1] + base for i, base in zip(indices, start, strict=False)), start[-1:]]),
+        counts=dict(counts),
+        sources=tuple(
+            (weight, place + int(base))
+            for index, base in zip(indices, first, strict=False)
+            for weight, place in index.sources
+        ),
+    )
 
 
 def build_index(source: Source, text: TargetText, options: BatchOptions) -> Index:
@@ -116,8 +202,9 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     urls = shard_urls(source.shards, source.split)
     counts: Counter[str] = Counter()
     total_seconds = 0.0
-    kept: list[tuple[str, int, int, int, list[int]]] = []
+    tables = []
     for shard, url in enumerate(urls):
+        kept: list[tuple[str, int, int, int, list[int]]] = []
         for row, (name, seconds, sentence) in enumerate(_targets(url, source.labels)):
             frames = frames_of_seconds(seconds)
             tokens = [] if sentence is None else text.encode(text.normalise(sentence))
@@ -130,13 +217,12 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
             if reason is None:
                 total_seconds += seconds
                 kept.append((name, shard, row, frames, tokens))
-    if not kept:
+        if kept:  # columns of numbers, shard by shard: lists of numbers would take ten times as much
+            tables.append(pa.table([list(column) for column in zip(*kept, strict=True)], schema=INDEX_SCHEMA))
+    if not tables:
         raise DataError(f"no utterance of the split {source.split} can be used: {dict(counts)}", where=source.shards)
     counts["seconds"] = round(total_seconds)
-    ids, shards, rows, lengths, sentences = zip(*kept, strict=True)
-    shard_of, row_of, frames_of = (np.array(column, dtype=np.int64) for column in (shards, rows, lengths))
-    tokens_of = tuple(np.array(sentence, dtype=np.int64) for sentence in sentences)
-    return Index(tuple(urls), ids, shard_of, row_of, frames_of, tokens_of, dict(counts))
+    return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),))
 
 
 def _targets(url: str, labels_folder: str | None) -> Iterator[tuple[str, float, str | None]]:

@@ -1,7 +1,7 @@
 """The plain reader: planned batches from shards to arrays. Ray's loaders and a process without Ray both use it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,88 +9,120 @@ import torch
 from torch import Tensor
 
 from xlst_ray import storage
-from xlst_ray.audio.augment import SpecAugmentOptions, generator_for, spec_augment
+from xlst_ray.audio.augment import AugmentOptions, change_speed, generator_for, spec_augment, speed_of
 from xlst_ray.audio.decode import decode_flac
 from xlst_ray.audio.fbank import Fbank, utterance_cmvn
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import plan_epoch, plan_held_out
+from xlst_ray.batches.plan import EpochPlan, Planned, plan_held_out, share_out
+from xlst_ray.batches.position import Position
+
+Key = tuple[int, float]  # a row of the index, and its speed
 
 
 class BatchLoader:
-    """Loads batches of an index: FLAC -> filterbank -> utterance CMVN -> SpecAugment -> padded float16.
+    """Loads batches of an index: FLAC -> speed -> filterbank -> utterance CMVN -> SpecAugment -> padded float16.
 
     Args:
         index: where the utterances lie.
         options: `cache_mb` bounds the features kept in memory, un-augmented, for later epochs.
-        augment: SpecAugment for training; none for held-out sets.
-        seed: with the epoch and the utterance id it decides the masks.
+        augment: speeds and SpecAugment for training; none for held-out sets.
+        seed: with the epoch and the utterance id it decides speeds and masks.
     """
 
-    def __init__(self, index: Index, options: BatchOptions, *, augment: SpecAugmentOptions | None, seed: int) -> None:
+    def __init__(self, index: Index, options: BatchOptions, *, augment: AugmentOptions | None, seed: int) -> None:
         self.index, self.options, self.augment, self.seed = index, options, augment, seed
         self._fbank = Fbank()
-        self._cache: dict[int, Tensor] = {}
+        self._cache: dict[Key, Tensor] = {}
         self._cache_room = options.cache_mb * 2**20
-        self._planned: tuple[int, int] | None = None
+        self._plan: tuple[tuple[int, int], EpochPlan] | None = None
 
-    def train_batches(self, epoch: int, first: int, *, rank: int, world: int) -> Iterator[Batch]:
-        """A rank's batches of an epoch from the `first` on."""
-        if self._planned != (epoch, world):
-            self._plan = plan_epoch(self.index, self.options, seed=self.seed, epoch=epoch, world=world)
-            self._planned = (epoch, world)
-        for rows in self._plan.of_rank(rank)[first:]:
-            yield self.load(rows, epoch)
+    def plan(self, epoch: int, lanes: int) -> EpochPlan:
+        """The plan of an epoch; the last one is kept."""
+        if self._plan is None or self._plan[0] != (epoch, lanes):
+            plan = EpochPlan(self.index, self.options, seed=self.seed, epoch=epoch, lanes=lanes, augment=self.augment)
+            self._plan = (epoch, lanes), plan
+        return self._plan[1]
+
+    def window_batches(self, start: Position, *, rank: int, world: int) -> Iterator[tuple[Batch, Position]]:
+        """A rank's batches of a window from a position on, each with the position after it.
+
+        The recordings of all of them are in memory together, each read once.
+        """
+        start = start._replace(lanes=start.lanes or world)
+        plan = self.plan(start.epoch, start.lanes)
+        planned = plan.window(start.window)
+        steps = [(at, share_out(planned[at : at + world], world)) for at in range(start.batch, len(planned), world)]
+        mine = [(min(at + world, len(planned)), step[rank]) for at, step in steps if step]
+        audio = self._read_audio({row for _, batch in mine for row in batch.rows.tolist() if not self._known(row)})
+        for done, batch in mine:
+            after = start._replace(batch=done)
+            yield self.load(batch, audio), after if done < len(planned) else next_window(after, plan.windows)
 
     def held_out_batches(self, *, rank: int, world: int) -> Iterator[Batch]:
         """A rank's part of every utterance once."""
         for rows in plan_held_out(self.index, self.options)[rank::world]:
-            yield self.load(rows, epoch=0)
+            yield self.load(Planned.once(rows))
 
-    def load(self, rows: Ints, epoch: int) -> Batch:
-        """The batch of some rows of the index."""
-        features = self._features(rows)
-        ids = [self.index.ids[row] for row in rows]
+    def load(self, batch: Planned, audio: Mapping[int, bytes] | None = None) -> Batch:
+        """A planned batch; `audio` by row of the index where it was read already."""
+        ids = self.index.ids_of(batch.rows)
+        rows, passes = batch.rows.tolist(), batch.passes.tolist()
+        speeds = [
+            1.0 if self.augment is None else speed_of(self.augment, self.seed, turn, name)
+            for turn, name in zip(passes, ids, strict=True)
+        ]
+        features = self._features(list(zip(rows, speeds, strict=True)), audio)
         if self.augment is not None:
             features = [
-                spec_augment(values, self.augment, generator_for(self.seed, epoch, name))
-                for values, name in zip(features, ids, strict=True)
+                spec_augment(values, self.augment, generator_for(self.seed, turn, name))
+                for values, turn, name in zip(features, passes, ids, strict=True)
             ]
-        return collate(ids, features, [self.index.tokens[row] for row in rows])
+        return collate(ids, features, [self.index.tokens_of(row) for row in rows])
 
-    def _features(self, rows: Ints) -> list[Tensor]:
-        missing = [int(row) for row in rows if int(row) not in self._cache]
-        computed = dict(zip(missing, self._compute(missing), strict=True)) if missing else {}
-        for row, features in computed.items():
+    def _known(self, row: int) -> bool:
+        """Whether the features of a row are kept at every speed that it may have."""
+        speeds = (1.0,) if self.augment is None else self.augment.speeds
+        return all((row, speed) in self._cache for speed in speeds)
+
+    def _features(self, keys: Sequence[Key], audio: Mapping[int, bytes] | None) -> list[Tensor]:
+        missing = dict.fromkeys(key for key in keys if key not in self._cache)
+        if audio is None:
+            audio = self._read_audio({row for row, _ in missing})
+        computed = {(row, speed): self._compute(audio[row], speed) for row, speed in missing}
+        for key, features in computed.items():
             # Epochs scan all utterances in turn, and a scan defeats eviction: what came first simply stays.
             if features.nbytes <= self._cache_room:
-                self._cache[row] = features
+                self._cache[key] = features
                 self._cache_room -= features.nbytes
-        return [computed[int(row)] if int(row) in computed else self._cache[int(row)] for row in rows]
-
-    def _compute(self, rows: Sequence[int]) -> list[Tensor]:
-        audio = self._read_audio(rows)
-        return [self._compute_one(audio[row]) for row in rows]
+        return [computed[key] if key in computed else self._cache[key] for key in keys]
 
     @torch.inference_mode()
-    def _compute_one(self, flac: bytes) -> Tensor:
+    def _compute(self, flac: bytes, speed: float) -> Tensor:
         # Alone, not as a batch: sums over padding differ in the last bit, and a resumed run would not be the same.
-        wave = torch.from_numpy(decode_flac(flac))[None]
+        wave = torch.from_numpy(change_speed(decode_flac(flac), speed))[None]
         features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
         return utterance_cmvn(features, frames)[0].half()
 
-    def _read_audio(self, rows: Sequence[int]) -> dict[int, bytes]:
+    def _read_audio(self, rows: Iterable[int]) -> dict[int, bytes]:
         """FLAC by row of the index; each shard is opened once, and only the row groups that are needed are read."""
         by_shard: dict[int, list[int]] = defaultdict(list)
-        for row in rows:
+        for row in sorted(rows):
             by_shard[int(self.index.shard[row])].append(row)
         found: dict[int, bytes] = {}
         for shard, members in by_shard.items():
             with storage.open_parquet(self.index.urls[shard]) as file:
-                audio = _read_rows(file, "audio", self.index.row[members])
+                audio = _read_rows(file, "audio", self.index.row[members].astype(np.int64))
             found.update(zip(members, audio, strict=True))
         return found
+
+
+def next_window(after: Position, windows: int) -> Position:
+    """The start of the window after that of a position, in an epoch of so many."""
+    if after.window + 1 < windows:
+        return after._replace(batch=0, window=after.window + 1)
+    return Position(after.epoch + 1)
 
 
 def _read_rows(file: pq.ParquetFile, column: str, rows: Ints) -> list[bytes]:

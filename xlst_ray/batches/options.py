@@ -8,7 +8,16 @@ class BatchOptions(Section):
 
     max_utterances: int = option(64, "most utterances in a batch of one worker", ge=1)
     max_frames: int = option(40_000, "most frames in a batch of one worker, padding included", unit="frames", ge=1)
-    window_shards: int = option(4, "shards that are shuffled and bucketed together", unit="shards", ge=1)
+    max_tokens: int = option(16_000, "most target tokens in a batch of one worker, padding included", ge=1)
+    window_shards: int = option(
+        4, "shards of each worker that are shuffled and bucketed together, and held in its memory", unit="shards", ge=1
+    )
+    token_buckets: int = option(
+        2, "batches of like duration, sorted by tokens: with more of them targets are padded less and frames more", ge=1
+    )
+    temperature: float = option(
+        1.0, "of sampling over several sources: n hours are met in proportion to n^(1/T); 1: each once an epoch", ge=1
+    )
     min_utterance_frames: int = option(5, "shorter training utterances are left out", unit="frames", ge=1)
     max_utterance_frames: int = option(3000, "longer training utterances are left out", unit="frames", ge=1)
     max_utterance_tokens: int = option(1024, "training utterances with more target tokens are left out", ge=1)

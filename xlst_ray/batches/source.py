@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from xlst_ray.batches.batch import Batch
-from xlst_ray.batches.load import BatchLoader
+from xlst_ray.batches.load import BatchLoader, next_window
+from xlst_ray.batches.position import Position
 
 
 class BatchSource(Protocol):
     """Batches of one rank."""
 
-    def train(self, epoch: int, first: int) -> Iterator[tuple[Batch, int, int]]:
-        """Batches without end, from the `first` of `epoch` on, each with epoch and number of the one after it."""
+    def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        """Batches without end, from a position on, each with the position after it."""
         ...
 
     def dev(self) -> Iterator[Batch]:
@@ -29,13 +30,11 @@ class PlainSource:
     rank: int = 0
     world: int = 1
 
-    def train(self, epoch: int, first: int) -> Iterator[tuple[Batch, int, int]]:
+    def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         while True:
-            for number, batch in enumerate(
-                self.train_loader.train_batches(epoch, first, rank=self.rank, world=self.world), first
-            ):
-                yield batch, epoch, number + 1
-            epoch, first = epoch + 1, 0
+            yield from self.train_loader.window_batches(start, rank=self.rank, world=self.world)
+            start = start._replace(lanes=start.lanes or self.world)
+            start = next_window(start, self.train_loader.plan(start.epoch, start.lanes).windows)
 
     def dev(self) -> Iterator[Batch]:
         return self.dev_loader.held_out_batches(rank=self.rank, world=self.world)

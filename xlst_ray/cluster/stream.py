@@ -6,24 +6,26 @@ decided by the plan and never by arrival, and no process stands between all rank
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.index import Index
-from xlst_ray.batches.load import BatchLoader
+from xlst_ray.batches.load import BatchLoader, next_window
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import plan_epoch
+from xlst_ray.batches.plan import windows_of_epoch
+from xlst_ray.batches.position import Position
 from xlst_ray.cluster.session import quieten_data
 
-RUN_BATCHES = 8  # batches that a loader makes at one call
+WINDOWS_AHEAD = 512  # windows of one dataset; a further dataset follows
+BLOCK_BYTES = 32 * 2**20  # batches that the loader hands over together: some, so that the first is not long in coming
 AHEAD_BYTES = 256 * 2**20  # batches that wait in the object store, of each rank
 SECONDS_BETWEEN_STEPS = 0.05
-RUNS_AHEAD = 512  # runs of one dataset, at least an epoch; a further dataset follows
 
 
 class _Unhurried(ExecutionCallback):  # type: ignore[misc]  # Ray is untyped here
@@ -37,22 +39,19 @@ class _Unhurried(ExecutionCallback):  # type: ignore[misc]  # Ray is untyped her
         time.sleep(SECONDS_BETWEEN_STEPS)
 
 
-class RunLoader:
-    """Loads runs of consecutive batches of one rank: the body of the actor."""
+class WindowLoader:
+    """Loads the batches of one rank, a window at a call: the body of the actor."""
 
     def __init__(
-        self, index_url: str, options: BatchOptions, augment: SpecAugmentOptions, seed: int, rank: int, world: int
+        self, index_url: str, options: BatchOptions, augment: AugmentOptions, seed: int, rank: int, world: int
     ) -> None:
         self._loader = BatchLoader(Index.load(index_url), options, augment=augment, seed=seed)
         self._rank, self._world = rank, world
 
-    def __call__(self, runs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        epoch, first, count = (int(runs[name][0]) for name in ("epoch", "first", "count"))
-        batches = self._loader.train_batches(epoch, first, rank=self._rank, world=self._world)
-        for number, batch in enumerate(batches, first):
-            if count and number >= first + count:
-                return
-            row = {**batch.to_row(), "epoch": epoch, "next": number + 1}
+    def __call__(self, windows: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        start = Position(*(int(windows[name][0]) for name in Position._fields))
+        for batch, after in self._loader.window_batches(start, rank=self._rank, world=self._world):
+            row = {**batch.to_row(), "after": list(after)}
             yield {name: [value] for name, value in row.items()}
 
 
@@ -69,7 +68,7 @@ class RaySource:
         self,
         index_url: str,
         options: BatchOptions,
-        augment: SpecAugmentOptions,
+        augment: AugmentOptions,
         dev_loader: BatchLoader,
         *,
         seed: int,
@@ -79,31 +78,33 @@ class RaySource:
     ) -> None:
         self._index_url, self._options, self._augment, self._dev_loader = index_url, options, augment, dev_loader
         self._seed, self._rank, self._world, self._loader_cpus = seed, rank, world, loader_cpus
-        self._epoch_batches = len(plan_epoch(Index.load(index_url), options, seed=seed, epoch=0, world=world).batches)
-        self._epochs_ahead = max(1, RUNS_AHEAD * RUN_BATCHES // max(self._epoch_batches, RUN_BATCHES))
+        self._facts = Index.load(index_url).facts  # the rows themselves are the loader's alone
 
-    def train(self, epoch: int, first: int) -> Iterator[tuple[Batch, int, int]]:
+    def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+        windows = self._windows(start)
         while True:
-            for row in self._stream(self._runs(epoch, first)):
-                yield Batch.from_row(row), int(row["epoch"]), int(row["next"])
-            epoch, first = epoch + self._epochs_ahead, 0
+            for row in self._stream(list(islice(windows, WINDOWS_AHEAD))):
+                yield Batch.from_row(row), Position(*row["after"])
 
     def dev(self) -> Iterator[Batch]:
         return self._dev_loader.held_out_batches(rank=self._rank, world=self._world)
 
-    def _runs(self, epoch: int, first: int) -> list[dict[str, int]]:
-        """Runs of batches from a position on; the last of an epoch is open-ended: epochs differ a little in length."""
-        runs = []
-        for e in range(epoch, epoch + self._epochs_ahead):
-            starts = list(range(first if e == epoch else 0, self._epoch_batches, RUN_BATCHES)) or [first]
-            runs += [{"epoch": e, "first": start, "count": RUN_BATCHES} for start in starts]
-            runs[-1]["count"] = 0  # to the end of the epoch
-        return runs
+    def _windows(self, at: Position) -> Iterator[Position]:
+        """Where to begin in each window, without end."""
+        while True:
+            lanes = at.lanes or self._world
+            count = len(windows_of_epoch(self._facts, self._options, seed=self._seed, epoch=at.epoch, lanes=lanes))
+            epoch = at.epoch
+            while at.epoch == epoch:
+                at = at._replace(lanes=lanes)
+                yield at
+                at = next_window(at, count)
 
-    def _stream(self, runs: list[dict[str, int]]) -> Iterator[dict[str, Any]]:
+    def _stream(self, windows: list[Position]) -> Iterator[dict[str, Any]]:
         quieten_data()
-        dataset = ray.data.from_items(runs, override_num_blocks=len(runs)).map_batches(
-            RunLoader,
+        rows = [window._asdict() for window in windows]
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            WindowLoader,
             fn_constructor_args=(
                 self._index_url,
                 self._options,
@@ -116,6 +117,7 @@ class RaySource:
             compute=ActorPoolStrategy(size=1),
             num_cpus=self._loader_cpus,
         )
+        dataset.context.target_max_block_size = BLOCK_BYTES
         options = dataset.context.execution_options
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(object_store_memory=AHEAD_BYTES)

@@ -203,9 +203,11 @@ def _device() -> torch.device:
 
 
 def progress_line(title: str, progress: Progress) -> str:
-    """One line: how far, the losses, how long to go, and how much of the time went into waiting for data."""
+    """One line: how far, the losses, what became of the time and of the work, how long to go."""
     logs = "  ".join(f"{name} {value:.3f}" for name, value in progress.logs.items())
+    audio = f"  {progress.audio_rate:.1f} h of audio/h on each device" if progress.audio_rate else ""
     return (
         f"{title}  update {progress.update}/{progress.updates}  {logs}  lr {progress.lr:.2e}"
-        f"  waiting for data {progress.waiting:.0%}  to go {clock(progress.remaining)}"
+        f"  waiting for data {progress.waiting:.0%}  padding {progress.padding:.1%}{audio}"
+        f"  to go {clock(progress.remaining)}"
     )

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.mt.lm_info import LMInfo
-from xlst_ray.train.task import LossSum, Position
+from xlst_ray.train.task import Extent, LossSum
 
 IGNORE: Final = -100  # a label without loss
 
@@ -104,6 +105,11 @@ class LMTask:
     def count(self, batch: LMBatch) -> int:
         """See `Task.count`."""
         return int((batch.labels != IGNORE).sum())
+
+    def extent(self, batch: LMBatch) -> Extent:
+        """See `Task.extent`: tokens of prompts and targets."""
+        ends = (batch.labels != IGNORE).flip(1).cumsum(1) > 0  # true up to the last target token, seen from the end
+        return Extent(int(ends.sum()), batch.labels.numel())
 
     def loss(self, model: nn.Module, batch: LMBatch) -> LossSum:
         """Label-smoothed cross-entropy over target tokens and `</s>`; logs: `nll`, `accuracy` (tokens right)."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ValidationError, model_validator
 
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import Section, Seed, Url, explain, option
@@ -28,7 +28,7 @@ class PhaseOptions(Section):
     """One training phase of the experiment: its optimisation, augmentation, and what it takes over."""
 
     train: TrainOptions = option(TrainOptions, "optimisation, validation, checkpoints")
-    augment: SpecAugmentOptions = option(SpecAugmentOptions, "SpecAugment")
+    augment: AugmentOptions = option(AugmentOptions, "speeds and SpecAugment")
     batch: BatchOptions = option(BatchOptions, "how utterances become batches")
     transfer: TransferOptions = option(TransferOptions, "what is taken over from the model that it starts from")
     dropout: float | None = option(None, "every dropout of the model in this phase; none: as in model", ge=0, lt=1)

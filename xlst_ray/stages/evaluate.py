@@ -15,7 +15,7 @@ from xlst_ray import storage
 from xlst_ray.batches.index import Index, Source, TargetText, build_index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import plan_held_out
+from xlst_ray.batches.plan import Planned, plan_held_out
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import Section, option
@@ -71,7 +71,7 @@ class Decoder:
         self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0)
 
     def __call__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        batch = self._loader.load(np.asarray(rows), epoch=0)
+        batch = self._loader.load(Planned.once(np.asarray(rows)))
         features = torch.from_numpy(batch.features).to(self._device).float()
         frames = torch.from_numpy(batch.frames).to(self._device)
         found = recognise(self._model, features, frames, self._options.beam)
@@ -172,7 +172,7 @@ def _batches(options: EvaluateOptions) -> BatchOptions:
 def _join(index: Index, test: Source, answers: dict[str, dict[str, Any]], rule: TargetText) -> pa.Table:
     """Answers with their references and groups, in the order of the test shards."""
     rows = []
-    wanted = set(index.ids)
+    wanted = set(index.ids.to_pylist())
     for url in index.urls:
         shard = read_shard(url, ["id", "text", "speaker", "group"]).to_pylist()
         labels = None

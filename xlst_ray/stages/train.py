@@ -8,8 +8,8 @@ A model folder holds `model.safetensors`, `model.json` (architecture), `vocabula
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ import torch
 from pydantic import model_validator
 
 from xlst_ray import storage
-from xlst_ray.audio.augment import SpecAugmentOptions
-from xlst_ray.batches.index import Index, Source, TargetText, build_index
+from xlst_ray.audio.augment import AugmentOptions
+from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import padding_share, plan_held_out
+from xlst_ray.batches.plan import EpochPlan
 from xlst_ray.batches.source import BatchSource, PlainSource
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
 from xlst_ray.cluster.train import OnValidation, run_training
-from xlst_ray.config import Section, option
+from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import DataError, TransferError
 from xlst_ray.model.ctc import ctc_frames_needed
 from xlst_ray.model.files import load_model, save_model
@@ -54,13 +54,21 @@ TRAIN_INDEX = "index-train.parquet"
 DEV_INDEX = "index-dev.parquet"
 
 
+class SourceOptions(Section):
+    """Further training data."""
+
+    shards: Url = option(..., "folder or URL of the shards; their split train is read")
+    labels: Url | None = option(None, "folder or URL of labels: the targets are translations; none: transcripts")
+    weight: float = option(1.0, "how often it is met, beside other sources of its size", gt=0)
+
+
 class SpeechOptions(Section):
     """All that decides how a speech model is trained, its data apart."""
 
     model: ModelOptions = option(ModelOptions, "the architecture")
     train: TrainOptions = option(TrainOptions, "optimisation, validation, checkpoints")
     batch: BatchOptions = option(BatchOptions, "how utterances become batches")
-    augment: SpecAugmentOptions = option(SpecAugmentOptions, "SpecAugment")
+    augment: AugmentOptions = option(AugmentOptions, "speeds and SpecAugment")
     text: TextOptions = option(TextOptions, "normalisation of the targets")
     transfer: TransferOptions = option(TransferOptions, "what is taken over from the initial model")
 
@@ -81,6 +89,7 @@ class SpeechData:
     Attributes:
         train, dev: shards, and labels where the targets are translations.
         lang: language of the targets.
+        further: more to train on, by name, each with the language of its targets.
         vocabulary: folder with `vocabulary.model`, or with a Speech2Text tokenizer.
         init: model folder to start from, ours or a Speech2Text checkpoint; none: random weights.
         held_out: file of sentence keys, one a line, that may not be trained on.
@@ -92,6 +101,7 @@ class SpeechData:
     vocabulary: str
     init: str | None = None
     held_out: str | None = None
+    further: Mapping[str, tuple[Source, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class SpeechJob:
     seed: int
     folder: str
     batch: BatchOptions
-    augment: SpecAugmentOptions
+    augment: AugmentOptions
     freeze: Mapping[str, int]
     loader_cpus: float
 
@@ -113,7 +123,7 @@ class SpeechJob:
         source = self._streaming_source(world) if streaming else self._plain_source(world)
         return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device)
 
-    def _loader(self, name: str, augment: SpecAugmentOptions | None) -> BatchLoader:
+    def _loader(self, name: str, augment: AugmentOptions | None) -> BatchLoader:
         index = Index.load(storage.join(self.folder, name))
         return BatchLoader(index, self.batch, augment=augment, seed=self.seed)
 
@@ -145,27 +155,44 @@ def speech_data(
     vocabulary: str | None,
     held_out: str | None,
     out: str,
+    further: Mapping[str, SourceOptions] | None = None,
 ) -> SpeechData:
-    """What the train and dev splits of a shard folder teach; a vocabulary that is not given is made beside `out`.
+    """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
+
+    A vocabulary that is not given is made beside `out`.
 
     Raises:
         DataError: a folder is not that of a finished stage.
     """
     train, dev = Source(shards, "train", labels), Source(shards, "dev", labels)
-    lang = str(
-        finished(shards, "corpus").config["corpus"]["lang"]
-        if labels is None
-        else finished(labels, "target").config["target"]
-    )
+    lang = _target_language(train)
+    sources = {
+        name: Source(more.shards, "train", more.labels, more.weight) for name, more in sorted((further or {}).items())
+    }
+    more = {name: (source, _target_language(source)) for name, source in sources.items()}
     if vocabulary is None:
         # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
-        vocabulary = f"{out}-vocabulary-{fingerprint([shards, labels, held_out, text.resolved(), pieces.resolved()])}"
+        read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
+        vocabulary = f"{out}-vocabulary-{fingerprint([*read, text.resolved(), pieces.resolved()])}"
         if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
-            texts = iter_texts(shards, "train") if labels is None else iter_translations(shards, "train", labels)
-            if held_out is not None:
-                texts = without_held_out(texts, read_held_out(held_out), lang)
-            make_vocabulary([(lang, texts)], text, pieces, vocabulary)
-    return SpeechData(train, dev, lang, vocabulary, init, held_out)
+            texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
+            make_vocabulary(texts, text, pieces, vocabulary)
+    return SpeechData(train, dev, lang, vocabulary, init, held_out, more)
+
+
+def _target_language(source: Source) -> str:
+    if source.labels is None:
+        return str(finished(source.shards, "corpus").config["corpus"]["lang"])
+    return str(finished(source.labels, "target").config["target"])
+
+
+def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
+    texts = (
+        iter_texts(source.shards, "train")
+        if source.labels is None
+        else iter_translations(source.shards, "train", source.labels)
+    )
+    return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
 
 
 def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed: int, ranks: int) -> Stage:
@@ -178,11 +205,17 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     inputs["vocabulary"] = read_vocabulary(data.vocabulary).fingerprint
     if data.train.labels is not None:
         inputs["labels"] = finished(data.train.labels).fingerprint
+    for name, (source, _) in data.further.items():
+        inputs[f"shards-{name}"] = finished(source.shards, "corpus").fingerprint
+        if source.labels is not None:
+            inputs[f"labels-{name}"] = finished(source.labels).fingerprint
+    if data.further:
+        config["sources"] = {name: source.weight for name, (source, _) in data.further.items()}
     if data.init is not None:
         inputs["init"] = _model_fingerprint(data.init)
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
-    return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs)
+    return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
 
 
 def _model_fingerprint(folder: str) -> str:
@@ -214,8 +247,11 @@ def train_speech(
     """
     vocabulary = read_vocabulary(data.vocabulary)
     model, freeze, transfer = _initial_model(options, data, vocabulary, seed)
-    train, dev = (_index(source, options, data, vocabulary) for source in (data.train, data.dev))
-    facts = _describe(title, train, model, options, vocabulary)
+    train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
+    further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
+    train = join([train, *further]) if further else train
+    plan = EpochPlan(train, options.batch, seed=seed, epoch=0, lanes=cluster.ranks, augment=options.augment)
+    facts = _describe(title, train, plan, model, options, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, storage.join(folder, INIT_FOLDER))
@@ -257,31 +293,31 @@ def _initial_model(
     )
 
 
-def _index(source: Source, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> Index:
+def _index(source: Source, lang: str, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> Index:
     held_out = frozenset[str]() if data.held_out is None else read_held_out(data.held_out)
     text = TargetText(
-        normalise=lambda sentence: normalise(sentence, data.lang, options.text),
+        normalise=lambda sentence: normalise(sentence, lang, options.text),
         encode=vocabulary.encode,
-        leaked=lambda sentence: sentence_key(sentence, data.lang) in held_out,
+        leaked=lambda sentence: sentence_key(sentence, lang) in held_out,
     )
     return build_index(source, text, options.batch)
 
 
 def _describe(
-    title: str, index: Index, model: S2TModel, options: SpeechOptions, vocabulary: Vocabulary
+    title: str, index: Index, plan: EpochPlan, model: S2TModel, options: SpeechOptions, vocabulary: Vocabulary
 ) -> dict[str, Any]:
     """Count and print what is trained on; refuse data that CTC cannot align."""
-    needed = np.array([ctc_frames_needed(tokens.tolist()) for tokens in index.tokens])
-    infeasible = float(np.mean(needed > model.output_lengths(torch.from_numpy(index.frames)).numpy()))
-    tokens = np.concatenate(index.tokens)
-    unknown = float(np.mean(tokens == UNK))
-    digits = float(np.mean(np.array([any(map(str.isdecimal, piece)) for piece in vocabulary.pieces])[tokens]))
+    needed = np.array([ctc_frames_needed(index.tokens_of(row).tolist()) for row in range(len(index))])
+    infeasible = float(np.mean(needed > model.output_lengths(torch.tensor(index.frames)).numpy()))
+    unknown = float(np.mean(index.tokens == UNK))
+    digits = float(np.mean(np.array([any(map(str.isdecimal, piece)) for piece in vocabulary.pieces])[index.tokens]))
     parameters = sum(p.numel() for p in model.parameters())
-    padding = padding_share(plan_held_out(index, options.batch), index.frames)
+    epoch = plan.facts()
     say(
         f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
-        f"{padding:.1%} padding, {unknown:.2%} unknown tokens, {digits:.2%} with digits, "
+        f"{epoch.padding:.1%} padding, {unknown:.2%} unknown tokens, {digits:.2%} with digits, "
         f"{infeasible:.2%} with too few encoder steps for CTC; "
+        f"{epoch.batches} batches an epoch, in which {epoch.left_out} utterances have no place; "
         f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }"
     )
     if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:

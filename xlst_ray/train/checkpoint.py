@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from xlst_ray.batches.position import START, Position
 from xlst_ray.errors import TrainingError
-from xlst_ray.train.task import START, Position
 
 
 @dataclass(frozen=True)

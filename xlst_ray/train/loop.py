@@ -10,13 +10,14 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
+from xlst_ray.batches.position import Position
 from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
 from xlst_ray.train.step import World, update_model, validate
-from xlst_ray.train.task import B, Position, Task
+from xlst_ray.train.task import B, Task
 
 
 class Wish(Enum):
@@ -84,7 +85,7 @@ def fit(
         torch.manual_seed(_seed_of(seed, update, world.rank))
         logs = update_model(task, parallel, optimizer, group, world, options.clip_norm)
         state = replace(state, update=update, position=position, seconds=meter.seconds)
-        meter.count(update, logs, lr)
+        meter.count(update, logs, lr, [task.extent(batch) for batch in group])
         wish = observer.wish(update)
         due = update % options.validate_every == 0 or update == options.updates
         if due or wish is not Wish.GO_ON:

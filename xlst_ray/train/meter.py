@@ -1,22 +1,30 @@
-"""What a progress line tells: means since the last line, time spent waiting for data, time to go."""
+"""What a progress line tells: means since the last line, waiting for data, padding, audio read, time to go."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from xlst_ray.train.checkpoint import TrainState
 from xlst_ray.train.options import TrainOptions
+from xlst_ray.train.task import Extent
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress line tells. `logs` are means per target token since the last one; times in seconds.
+    """What a progress line tells, since the last one.
 
-    `tokens` (targets, of all ranks) and `waited` (for data, on this rank) are since the last line; `waiting` is the
-    latter's share of the time.
+    Attributes:
+        logs: means per target token.
+        seconds: wall time of the training so far.
+        waiting: share of the time in which there was no batch to train on.
+        padding: share of what the model reads of this rank's batches that is padding.
+        audio_rate: hours of audio in an hour, on this rank's device; 0 where there is no audio.
+        remaining: seconds to go.
+        tokens: targets of all ranks.
+        waited: seconds without a batch to train on, on this rank.
     """
 
     update: int
@@ -25,6 +33,8 @@ class Progress:
     lr: float
     seconds: float
     waiting: float
+    padding: float
+    audio_rate: float
     remaining: float
     tokens: float
     waited: float
@@ -40,6 +50,7 @@ class Meter:
 
     def _reset(self) -> None:
         self._waiting, self._since, self._logs, self._tokens = 0.0, time.monotonic(), dict[str, float](), 0.0
+        self._extents: list[Extent] = []
 
     @property
     def seconds(self) -> float:
@@ -51,13 +62,17 @@ class Meter:
         self._waiting += time.monotonic() - began
         return value
 
-    def count(self, update: int, logs: dict[str, float], lr: float) -> None:
+    def count(self, update: int, logs: dict[str, float], lr: float, extents: Sequence[Extent]) -> None:
+        """Note an update: its logs, with the `tokens` that they are means over, and its batches on this rank."""
         tokens = logs.pop("tokens")
+        self._extents += extents
         self._tokens += tokens
         for name, value in logs.items():
             self._logs[name] = self._logs.get(name, 0.0) + value * tokens
         if self._tell is None or (update % self._options.log_every and update != self._options.updates):
             return
+        true, padded, audio = (sum(column) for column in zip(*self._extents, strict=True))
+        elapsed = max(time.monotonic() - self._since, 1e-9)
         rate = (time.monotonic() - self._began) / (update - self._first)
         self._tell(
             Progress(
@@ -66,7 +81,9 @@ class Meter:
                 logs={name: value / self._tokens for name, value in self._logs.items()},
                 lr=lr,
                 seconds=self.seconds,
-                waiting=self._waiting / max(time.monotonic() - self._since, 1e-9),
+                waiting=self._waiting / elapsed,
+                padding=1 - true / padded,
+                audio_rate=audio / elapsed,
                 remaining=rate * (self._options.updates - update),
                 tokens=self._tokens,
                 waited=self._waiting,

@@ -5,14 +5,16 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from xlst_ray.audio.fbank import FRAMES_PER_SECOND
 from xlst_ray.batches.batch import Batch
+from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import BatchSource
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS
 from xlst_ray.train.options import TrainOptions
-from xlst_ray.train.task import LossSum, Position
+from xlst_ray.train.task import Extent, LossSum
 
 
 class SpeechTask:
@@ -40,14 +42,18 @@ class SpeechTask:
         self._device = device or torch.device("cpu")
 
     def batches(self, start: Position) -> Iterator[tuple[Batch, Position]]:
-        for batch, epoch, number in self._source.train(start.epoch, start.batch):
-            yield batch, Position(epoch, number)
+        return self._source.train(start)
 
     def dev_batches(self) -> Iterator[Batch]:
         return self._source.dev()
 
     def count(self, batch: Batch) -> int:
         return int(batch.target_lengths.sum())
+
+    def extent(self, batch: Batch) -> Extent:
+        utterances, longest, _ = batch.features.shape
+        frames = int(batch.frames.sum())
+        return Extent(frames, utterances * longest, frames / FRAMES_PER_SECOND)
 
     def frozen(self, update: int) -> frozenset[str]:
         return frozenset(name for name, first in self._freeze.items() if update < first)

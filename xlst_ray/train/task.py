@@ -6,17 +6,17 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from torch import Tensor, nn
 
+from xlst_ray.batches.position import Position
+
 B = TypeVar("B")
 
 
-class Position(NamedTuple):
-    """Where a rank stands in the data: the next batch to read. A resume starts here, without replaying."""
+class Extent(NamedTuple):
+    """What a model reads of a batch: `true` frames or tokens, `padded` ones as computed, `seconds` of audio, if any."""
 
-    epoch: int = 0
-    batch: int = 0
-
-
-START = Position()
+    true: int
+    padded: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Task(Protocol[B]):
 
     def count(self, batch: B) -> int:
         """Target tokens of a batch: known before the forward pass, so that gradients can be normalised globally."""
+        ...
+
+    def extent(self, batch: B) -> Extent:
+        """How large a batch is: for the progress lines."""
         ...
 
     def loss(self, model: nn.Module, batch: B) -> LossSum:
