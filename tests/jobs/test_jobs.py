@@ -33,6 +33,7 @@ KINDS = {
     "evaluate": "EvaluateJob",
     "export": "ExportJob",
     "transcribe": "TranscribeJob",
+    "validate": "ValidateJob",
     "run": "Experiment",
 }
 TESTED_WITH_CLUSTERS = {"submit", "doctor"}  # they do no work themselves

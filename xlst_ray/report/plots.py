@@ -77,6 +77,22 @@ def plot_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
     return _svg(draw, height=(5.2 if with_accuracy else 3.2) + legend, label="learning curves")
 
 
+def plot_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], unit: str) -> str:
+    """A step line for each named set: its share in every bin, which is as wide as the edges lie apart."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for (name, values), colour in zip(counts.items(), _cycle(len(counts)), strict=True):
+            shares = [100 * value / max(sum(values), 1) for value in values]
+            axes.stairs(shares, [*edges, 2 * edges[-1] - edges[-2]], color=colour, linewidth=1.8, label=name)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("%")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+
+    return _svg(draw, height=3.0, label=f"histogram: {unit}")
+
+
 def _line(axes: Any, points: Sequence[CurvePoint], value: str, **style: Any) -> None:
     """A line through the points that have the value; a marker where one point makes no line."""
     known = [(point.update, getattr(point, value)) for point in points if getattr(point, value) is not None]
