@@ -61,8 +61,11 @@ def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[s
     filesystem, path = locate(url)
     try:
         found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        is_file = not found and filesystem.get_file_info(path).type == fs.FileType.File  # object stores do not mind
     except NotADirectoryError:
-        raise DataError("is a file, not a folder", where=url) from None
+        is_file = True
+    if is_file:
+        raise DataError("is a file, not a folder", where=url)
     return sorted(
         join(url, os.path.relpath(info.path, path))
         for info in found
@@ -100,14 +103,18 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     """A file that appears under its name when the block ends without an exception, and not otherwise.
 
     Raises:
-        DataError: no such local file can be made.
+        DataError: no such file can be made.
     """
     filesystem, path = locate(url)
     if not isinstance(filesystem, fs.LocalFileSystem):
         buffer = io.BytesIO()
         yield buffer
-        with filesystem.open_output_stream(path) as stream:  # an object appears when the upload is complete
-            stream.write(buffer.getvalue())
+        try:
+            with filesystem.open_output_stream(path) as stream:  # an object appears when the upload is complete
+                stream.write(buffer.getbuffer())
+        except OSError as error:
+            hint = "does the bucket exist, and do your credentials let you write there?"
+            raise DataError(f"cannot be written ({error})", where=url, hint=hint) from None
         return
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
