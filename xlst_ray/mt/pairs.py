@@ -1,4 +1,5 @@
-"""Parallel text to train a translation model on: from shards, tables, gettext catalogues or the demo's grammar."""
+"""Parallel text to train a translation model on: from shards, tables, pairs of files, translation memories,
+gettext catalogues or the demo's grammar."""
 
 import random
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from xlst_ray.config import Section, option
 from xlst_ray.demo.corpus import parallel_pairs
 from xlst_ray.demo.options import DemoOptions
 from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.mt.bitext import read_moses, read_tmx
 from xlst_ray.mt.catalogues import find_catalogues, prose, read_catalogue
 from xlst_ray.mt.protocol import tidy
 from xlst_ray.mt.tables import read_table
@@ -21,14 +23,16 @@ Pair = tuple[str, str]  # source sentence, target sentence
 class PairsOptions(Section):
     """One source of parallel sentences."""
 
-    kind: Literal["shards", "tsv", "gettext", "demo"] = option(
+    kind: Literal["shards", "tsv", "moses", "tmx", "gettext", "demo"] = option(
         "shards",
         "shards: human translations of a training split; tsv: a table whose header names the languages;"
+        " moses: two files of equally many lines; tmx: a translation memory;"
         " gettext: catalogues of two languages joined by message; demo: the built-in grammar",
     )
     path: str | None = option(
         None,
-        "shard folder, table, or the root below which catalogues lie;"
+        "shard folder, table, translation memory, what stands before .<language> in the names of two files, or the root"
+        " below which catalogues lie;"
         " in a recipe `source` stands for the shards of its source language",
     )
     limit: int | None = option(None, "the first so many after the shuffle", ge=1, unit="pairs")
@@ -77,6 +81,10 @@ def _read(options: PairsOptions, source: str, target: str) -> Iterator[Pair]:
         return _from_shards(options.path, source, target)
     if options.kind == "tsv":
         return read_table(options.path, source, target)
+    if options.kind == "moses":
+        return read_moses(options.path, source, target)
+    if options.kind == "tmx":
+        return read_tmx(options.path, source, target)
     return _from_gettext(options.path, source, target)
 
 
