@@ -113,7 +113,7 @@ def _decode(line: bytes, url: str, number: int) -> str:
 
 
 @contextmanager
-def _open(url: str) -> Iterator[IO[bytes]]:
+def _open(url: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with storage.open_input(url) as file:
         buffered = io.BufferedReader(file)
         if url.endswith(".gz"):
