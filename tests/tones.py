@@ -53,12 +53,16 @@ def row(name: str, text: str, sound: np.ndarray) -> dict[str, object]:
     }
 
 
+def table(rows: Sequence[dict[str, object]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SHARD_SCHEMA)
+
+
 def write_shards(folder: Path, split: str, *shards: Sequence[str], row_group: int = ROW_GROUP_ROWS) -> str:
     """One shard for each sequence of texts, `folder/split/shard-NNNNN.parquet`; returns the folder."""
     for number, texts in enumerate(shards):
         rows = [row(f"{split}-{number}-{i}", text, wave(text, seed=i)) for i, text in enumerate(texts)]
-        table = pa.Table.from_pylist(rows, schema=SHARD_SCHEMA)
-        storage.write_table(storage.join(str(folder), split, shard_name(number)), table, row_group_size=row_group)
+        url = storage.join(str(folder), split, shard_name(number))
+        storage.write_table(url, table(rows), row_group_size=row_group)
     return str(folder)
 
 

@@ -4,6 +4,8 @@ import importlib
 from importlib.metadata import version
 from types import ModuleType
 
+import xlst_ray.audio._torchaudio  # noqa: F401  lets peers import torchaudio beside a CPU build of torch
+
 
 def peer(module: str, package: str) -> tuple[ModuleType | None, str]:
     """The module, or none with a printed line, and the peer's name with its version."""

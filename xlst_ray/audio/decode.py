@@ -168,9 +168,11 @@ def _read_frames(file: _ForwardFile, start: int, wanted: int | None, limit: int 
             count += len(block)
             if limit is not None and count > limit:
                 raise AudioError(f"lasts more than {limit / file.samplerate:g} s", reason="too-long")
-            blocks.append(block.mean(axis=1))
+            blocks.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"is cut off or damaged ({error.error_string})", reason="truncated") from None
+    if len(blocks) == 1:
+        return blocks[0]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
