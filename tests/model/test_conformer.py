@@ -100,17 +100,19 @@ def test_an_utterance_has_the_same_states_in_any_batch_whatever_the_padding_hold
     torch.testing.assert_close(together.states[1, :steps], alone.states[0])
 
 
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_in_training_every_parameter_of_a_conformer_has_a_gradient(
-    build: Build, utterances: Utterances, dropout: float
+    build: Build, utterances: Utterances, dropout: float, bf16: bool
 ) -> None:
     model = build(encoder="conformer", depthwise_kernel=7, dropout=dropout).train()
     features, lengths = utterances(50, 30)
-    output = model(features.float(), lengths, torch.tensor([[EOS, 4], [EOS, 5]]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = model(features.float(), lengths, torch.tensor([[EOS, 4], [EOS, 5]]))
+        again = model(features.float(), lengths, torch.tensor([[EOS, 4], [EOS, 5]])).logits
     assert output.ctc_logits is not None
     (output.logits.square().sum() + output.ctc_logits.square().sum()).backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    again = model(features.float(), lengths, torch.tensor([[EOS, 4], [EOS, 5]])).logits
     assert torch.equal(again, output.logits) == (dropout == 0.0)
 
 
