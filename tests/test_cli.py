@@ -13,6 +13,7 @@ from xlst_ray.errors import DataError
 class Job(Section):
     size: int = option(1, "how large", unit="rows", ge=1)
     names: tuple[str, ...] = option((), "who")
+    dry_run: bool = option(False, "whether nothing is done")
 
 
 def run(*arguments: str, work: Callable[[Job], str] = lambda job: f"{job.size} {job.names}") -> int:
@@ -29,6 +30,19 @@ def test_keys_may_stand_on_both_sides_of_the_file(tmp_path: Path, capsys: pytest
     file.write_text("size: 5\nnames: [file]\n")
     assert run("names=[before]", "--config", str(file), "size=7") == 0
     assert capsys.readouterr().out == "7 ('before',)\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--size", "3", "--dry-run"], ["--dry-run", "--size=3"], ["size=3", "dry_run=true"]]
+)
+def test_keys_may_be_written_as_flags(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments, work=lambda job: f"{job.size} {job.dry_run}") == 0
+    assert capsys.readouterr().out == "3 True\n"
+
+
+def test_a_flag_without_its_value_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--size") == 2
+    assert "size: " in capsys.readouterr().err
 
 
 def test_an_error_of_the_users_is_said_on_stderr_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

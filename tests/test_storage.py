@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -158,3 +160,27 @@ def test_folders_are_copied_and_deleted_whole(tmp_path: Path) -> None:
     storage.delete(f"{tmp_path}/to")
     storage.delete(f"{tmp_path}/to")
     assert not storage.exists(f"{tmp_path}/to")
+
+
+def test_no_space_left_is_said_and_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    storage.write_table(str(file), pa.table({"n": [1]}))
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # of every file: what a full disk is to a writer
+    try:
+        with pytest.raises(DataError, match=r"table\.parquet: cannot be written \(File too large\)") as caught:
+            storage.write_table(str(file), pa.table({"n": np.random.default_rng(0).random(10_000)}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "make space and run the same command" in str(caught.value)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+def test_batches_are_read_one_by_one(tmp_path: Path) -> None:
+    schema, url = pa.schema([("n", pa.int64())]), str(tmp_path / "n.arrow")
+    storage.write_batches(url, schema, (pa.record_batch([list(range(n))], schema=schema) for n in range(5)))
+    assert [batch["n"].to_pylist() for batch in storage.read_batches(url, [4, 0, 2])] == [[0, 1, 2, 3], [], [0, 1]]
+    (tmp_path / "n.arrow").write_bytes((tmp_path / "n.arrow").read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot be read as Arrow"):
+        storage.read_batches(url, [0])

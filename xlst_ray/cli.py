@@ -3,11 +3,11 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from xlst_ray.config import Section, describe, load
+from xlst_ray.config import Section, describe, fields, load
 from xlst_ray.errors import Stopped, XlstError
 
 S = TypeVar("S", bound=Section)
@@ -31,12 +31,12 @@ def run_job(kind: type[S], work: Callable[[S], str], about: str | None, argument
     """
     parser = argparse.ArgumentParser(
         description=about,
-        epilog="keys (set as key=value after the configuration file, the last one wins):\n" + describe(kind),
+        epilog="keys (set as key=value or --key value, the last one wins, also over the file):\n" + describe(kind),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of the keys below")
     parser.add_argument("overrides", metavar="key=value", nargs="*", help="such as train.lr=1e-3 or 'arms=[direct]'")
-    parsed = parser.parse_intermixed_args(arguments)
+    parsed = parser.parse_intermixed_args(list(_flags_as_keys(kind, sys.argv[1:] if arguments is None else arguments)))
     try:
         with _sigterm_stops():
             print(work(load(kind, parsed.config, parsed.overrides)))
@@ -64,3 +64,16 @@ def _sigterm_stops() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _flags_as_keys(kind: type[Section], arguments: Iterable[str]) -> Iterator[str]:
+    """`--dry-run` and `--limit 200` as `dry_run=true` and `limit=200`; all else as it is."""
+    flags = {f"--{key.replace('_', '-')}": (key, field.annotation is bool) for key, field in fields(kind)}
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        if flag not in flags:
+            yield argument
+            continue
+        key, switch = flags[flag]
+        yield f"{key}={value if equals else 'true' if switch else next(remaining, '')}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -55,6 +55,10 @@ def _language_code(code: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_language_code)]
+# One code, or several as a list.
+LanguageCodes = Annotated[
+    tuple[LanguageCode, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what both torch and numpy take
 Url = Annotated[str, AfterValidator(absolute)]
 

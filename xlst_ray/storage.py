@@ -4,6 +4,7 @@ Everything between jobs passes through here, so that a workspace may be a folder
 as strings; a plain path is the local file system. Writes are atomic: a reader never sees half a file.
 """
 
+import errno
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from pyarrow import fs
 from xlst_ray.errors import DataError
 
 FILES_A_REQUEST = 512
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def locate(url: str) -> tuple[fs.FileSystem, str]:
@@ -103,7 +105,7 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
     """A file that appears under its name when the block ends without an exception, and not otherwise.
 
     Raises:
-        DataError: no such file can be made.
+        DataError: no such file can be made, or there is no space left for it.
     """
     filesystem, path = locate(url)
     if not isinstance(filesystem, fs.LocalFileSystem):
@@ -128,6 +130,11 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         with _writable(url):
             temporary.replace(target)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        hint = "make space and run the same command: it goes on from here"
+        raise DataError(f"cannot be written ({error.strerror})", where=url, hint=hint) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -197,6 +204,35 @@ def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
 def write_table(url: str, table: pa.Table, *, row_group_size: int | None = None, compression: str = "zstd") -> None:
     with open_output(url) as file:
         pq.write_table(table, file, row_group_size=row_group_size, compression=compression)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as `write_table` writes it: the same bytes for the same table."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    return bytes(buffer.getvalue())
+
+
+def write_batches(url: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """An Arrow file of record batches, each of which can be read without the others."""
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with open_output(url) as file, pa.ipc.new_file(file, schema, options=options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def read_batches(url: str, numbers: Iterable[int]) -> list[pa.RecordBatch]:
+    """Some record batches of an Arrow file, by their numbers.
+
+    Raises:
+        DataError: missing, cut off or otherwise not Arrow.
+    """
+    with open_input(url) as file:
+        try:
+            reader = pa.ipc.open_file(file)
+            return [reader.get_batch(number) for number in numbers]
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"cannot be read as Arrow ({str(error).splitlines()[0]})", where=url) from None
 
 
 def _not_parquet(url: str, error: Exception) -> DataError:

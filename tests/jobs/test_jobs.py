@@ -167,7 +167,7 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
         ("run", ["asr.train.betas=[0.9, 1]"], "betas"),
         ("run", ["name=../elsewhere"], "name: "),
         ("run", ["name=.."], "name: "),
-        ("run", ["engines.new.labels.buckets=3"], "engines.new has neither a path nor sentence pairs"),
+        ("run", ["engines.new.labels.buckets=4"], "engines.new has neither a path nor sentence pairs"),
         ("run", ["engines.lm.labels.engine.engine=human"], "that is the arm st-human"),
         ("run", ["source.shards.min_seconds=9", "source.shards.max_seconds=3"], "min_seconds 9.0 is above"),
         ("run", ["target.shards.min_chars=9", "target.shards.max_chars=3"], "min_chars 9 is above"),

@@ -30,7 +30,7 @@ class ClusterOptions(Section):
     decoders: int = option(1, "processes that recognise test speech; 0: the job's own, without Ray", ge=0)
     decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
-    translators: int = option(1, "processes that translate", ge=1)
+    translators: int = option(1, "processes that translate; 0: the job's own, without Ray", ge=0)
     translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
 

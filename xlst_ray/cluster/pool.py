@@ -44,6 +44,7 @@ def map_items(
     pool: int | None = None,
     cpus: float = 1.0,
     gpus: float = 0.0,
+    quiet: bool = False,
 ) -> Iterator[Any]:
     """`make()(item)` for every item, in any order, with progress lines.
 
@@ -54,6 +55,7 @@ def map_items(
         pool: actors that each make their work once; none: tasks, for work that is cheap to make; 0: this process,
             one item after another.
         cpus, gpus: of each task or actor.
+        quiet: no progress lines, where the caller prints its own.
 
     Raises:
         XlstError: what the work raised.
@@ -65,7 +67,8 @@ def map_items(
         work_here = make()
         for item in items:
             result = work_here(item)
-            ticker.tick()
+            if not quiet:
+                ticker.tick()
             yield result
         return
     connect(cluster)
@@ -78,7 +81,8 @@ def map_items(
     for row in results.iter_rows():
         if row["error"]:
             raise _rebuild(*json.loads(row["error"]))
-        ticker.tick()
+        if not quiet:
+            ticker.tick()
         yield json.loads(row["result"])
 
 

@@ -1,189 +1,180 @@
-"""Label files beside the shards, each distinct sentence translated once.
+"""Label files beside the shards, from translations that lie ready or from the corpus's own.
 
-Distinct source sentences go into buckets by hash, `<folder>/buckets/0007.texts.parquet`; a bucket is the unit of
-translation and of resume and becomes `0007.translated.parquet`; label files, one a shard, are then made by look-up.
+    <folder>/answers/0/0003.arrow             the translations of a block of buckets, a record batch for each group
+    <folder>/train/shard-00000.parquet        the labels of a shard: its rows in its order
+
 Every function is idempotent, every file appears whole: a rerun does what is missing and nothing twice.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, TypedDict
+from itertools import pairwise
+from typing import Any, Final, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from xlst_ray import storage
-from xlst_ray.errors import ConfigError, DataError, TranslationError
-from xlst_ray.mt.protocol import Translation, Translator, tidy
-from xlst_ray.shards.files import iter_texts, label_url, read_labels, read_shard
+from xlst_ray.errors import DataError
+from xlst_ray.mt.buckets import EMPTY, SourceTexts
+from xlst_ray.mt.protocol import Translation, tidy
+from xlst_ray.mt.translations import Translations
+from xlst_ray.shards.files import label_url, read_labels, read_shard
 from xlst_ray.shards.schema import LABEL_SCHEMA
 
-TEXTS: Final = ".texts.parquet"
-TRANSLATED: Final = ".translated.parquet"
-TEXTS_SCHEMA: Final = pa.schema([pa.field("text", pa.string(), nullable=False)])
-TRANSLATED_SCHEMA: Final = pa.schema([TEXTS_SCHEMA.field("text"), *list(LABEL_SCHEMA)[1:]])
+ANSWERS: Final = "answers"  # the folder of a label set that goes when all label files are there
+ANSWER: Final = pa.schema(list(LABEL_SCHEMA)[1:])
+EMPTY_SOURCE: Final = Translation(None, "missing", "empty source")
+NO_HUMAN: Final = Translation(None, "missing", "no human translation")
 
 
 class LabelCounts(TypedDict):
-    """Rows by status; `reasons` counts the rows that are not ok by the reason in their `error`."""
+    """Rows by status; `reasons` counts the rows that are not ok by the reason in their `error`. `content` sums the
+    first 64 bits of the SHA-256 of each label file, modulo 2^64: label sets with equal files have equal sums."""
 
     rows: int
     ok: int
     missing: int
     error: int
     reasons: dict[str, int]
+    content: int
 
 
-def write_buckets(shard_folder: str, splits: Sequence[str], folder: str, buckets: int) -> int:
-    """Write the distinct source sentences of some splits as bucket files; returns how many sentences there are.
-
-    A bucket without a sentence has no file. `buckets/index.json`, written last, makes the buckets count as complete.
+def answer(texts: SourceTexts, block: int, translations: Translations, folder: str, attempt: int) -> None:
+    """Write the translations of the sentences of a block, group by group, for `assemble_labels`.
 
     Raises:
-        ConfigError: the folder was begun with another number of buckets.
-        DataError: a split has no shards.
+        DataError: a sentence is not translated yet.
     """
-    url = _index_url(folder)
+    url = _answers_url(folder, attempt, block)
     if storage.exists(url):
-        index = storage.read_json(url)
-        if index["buckets"] != buckets:
-            raise ConfigError(
-                f"was begun with {index['buckets']} buckets, not {buckets}",
-                where=folder,
-                hint="keep the number, or choose another folder",
-            )
-        return int(index["distinct"])
-    distinct = {tidy(text) for split in splits for text in iter_texts(shard_folder, split)} - {""}
-    members: dict[int, list[str]] = defaultdict(list)
-    for text in sorted(distinct):
-        members[bucket_of(text, buckets)].append(text)
-    for bucket, texts in members.items():
-        storage.write_table(_bucket_url(folder, bucket, TEXTS), pa.table({"text": texts}, schema=TEXTS_SCHEMA))
-    storage.write_json(url, {"buckets": buckets, "distinct": len(distinct), "splits": list(splits)})
-    return len(distinct)
+        return
+    known = pa.concat_tables(
+        [translations.read(texts.name(bucket)).select(["text", *ANSWER.names]) for bucket in texts.block(block)]
+    ).combine_chunks()
+    parts = texts.group_parts(block)
+    found = pc.index_in(pa.concat_arrays(parts), value_set=known["text"].combine_chunks())
+    if found.null_count:
+        raise DataError(
+            f"has no translation of {found.null_count} sentences", where=translations.folder, hint="run the job again"
+        )
+    answers = known.select(ANSWER.names)
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + len(part))
+    batches = (
+        pa.record_batch(_columns(answers.take(found[begin:end])), schema=ANSWER) for begin, end in pairwise(starts)
+    )
+    storage.write_batches(url, ANSWER, batches)
 
 
-def bucket_of(text: str, buckets: int) -> int:
-    """The bucket of a sentence: by its SHA-256, so the same in every process."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % buckets
+def assemble_labels(
+    texts: SourceTexts, group: int, shards: Sequence[str], folder: str, attempt: int, *, replace: bool
+) -> LabelCounts:
+    """Make the label files of a group's shards from the answers to its sentences.
 
-
-def bucket_urls(folder: str) -> list[str]:
-    """The bucket files to hand to `translate_bucket`, in any order, on any worker."""
-    return storage.list_files(storage.join(folder, "buckets"), TEXTS)
-
-
-def translate_bucket(url: str, translator: Translator) -> LabelCounts:
-    """Translate a bucket file into the file beside it, unless that is there.
+    Args:
+        replace: write anew those that are there and differ, as after another attempt.
 
     Raises:
-        TranslationError: the engine broke its contract of one result a sentence.
+        DataError: the shards are not those that were split into buckets.
     """
-    output = url.removesuffix(TEXTS) + TRANSLATED
-    if not storage.exists(output):
-        texts = storage.read_table(url, ["text"])["text"].to_pylist()
-        results = translator.translate(texts)
-        if len(results) != len(texts):
-            raise TranslationError(f"the engine gave {len(results)} results for {len(texts)} sentences", where=url)
-        storage.write_table(output, _table("text", texts, results, TRANSLATED_SCHEMA))
-    return _count(storage.read_table(output, ["status", "error"]))
+    codes, sizes = texts.rows_of(group)
+    batches = [storage.read_batches(_answers_url(folder, attempt, block), [group])[0] for block in range(texts.blocks)]
+    answers = pa.Table.from_batches([*batches, _answers([EMPTY_SOURCE])])
+    codes[codes == EMPTY] = len(answers) - 1
+    labels = answers.take(pa.array(codes)).combine_chunks()
+    counts, begin = [], 0
+    for shard, size in zip(shards, sizes, strict=True):
+        ids = read_shard(shard, ["id"])["id"]
+        if len(ids) != size:
+            hint = f"delete {texts.folder} and run jobs/pseudo_label.py again"
+            raise DataError(f"has {len(ids)} rows, but had {size} when it was read first", where=shard, hint=hint)
+        table = pa.table([ids, *labels.slice(begin, size).columns], schema=LABEL_SCHEMA)
+        counts.append(_write(shard, folder, table, replace=replace))
+        begin += size
+    return sum_counts(counts)
 
 
-def assemble_labels(shard_url: str, folder: str) -> LabelCounts:
-    """Make the label file of a shard by look-up in the translated buckets, unless it is there.
-
-    Raises:
-        DataError: a bucket is not translated yet, or the buckets were made from other shards.
-    """
-    shard = read_shard(shard_url, ["id", "text"])
-    ids = shard["id"].to_pylist()
-    url = label_url(shard_url, folder)
-    if not storage.exists(url):
-        texts = [tidy(text) for text in shard["text"].to_pylist()]
-        found = _look_up(set(texts) - {""}, folder)
-        found[""] = Translation(None, "missing", "empty source")
-        storage.write_table(url, _table("id", ids, [found[text] for text in texts], LABEL_SCHEMA))
-    return _count(read_labels(shard_url, folder, ids))
-
-
-def human_labels(shard_url: str, folder: str, target: str) -> LabelCounts:
+def human_labels(shard: str, folder: str, target: str) -> LabelCounts:
     """Make the label file of a shard from the corpus's own translations into `target`, unless it is there."""
-    shard = read_shard(shard_url, ["id", "translations"])
-    ids = shard["id"].to_pylist()
-    url = label_url(shard_url, folder)
-    if not storage.exists(url):
-        results = [_human(dict(pairs).get(target)) for pairs in shard["translations"].to_pylist()]
-        storage.write_table(url, _table("id", ids, results, LABEL_SCHEMA))
-    return _count(read_labels(shard_url, folder, ids))
+    table = read_shard(shard, ["id", "translations"])
+    results = [_human(dict(pairs).get(target)) for pairs in table["translations"].to_pylist()]
+    labels = pa.table([table["id"], *_answers(results).columns], schema=LABEL_SCHEMA)
+    return _write(shard, folder, labels, replace=False)
 
 
 def sum_counts(parts: Iterable[LabelCounts]) -> LabelCounts:
     """The counts of several files together."""
-    statuses: Counter[str] = Counter()
+    total: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for part in parts:
-        statuses.update(rows=part["rows"], ok=part["ok"], missing=part["missing"], error=part["error"])
+        total.update({name: part[name] for name in ("rows", "ok", "missing", "error", "content")})
         reasons.update(part["reasons"])
-    return _counts(statuses, reasons)
+    return {
+        "rows": total["rows"],
+        "ok": total["ok"],
+        "missing": total["missing"],
+        "error": total["error"],
+        "reasons": dict(sorted(reasons.items())),
+        "content": total["content"] % 2**64,
+    }
+
+
+def reason(error: str) -> str:
+    """What a failure is counted by: `timeout` of `timeout: after 60 s`."""
+    return error.partition(":")[0]
 
 
 def _human(text: str | None) -> Translation:
     tidied = tidy(text or "")
-    return Translation(tidied, "ok") if tidied else Translation(None, "missing", "no human translation")
+    return Translation(tidied, "ok") if tidied else NO_HUMAN
 
 
-def _look_up(texts: set[str], folder: str) -> dict[str, Translation]:
-    buckets = int(storage.read_json(_index_url(folder))["buckets"])
-    wanted: dict[int, list[str]] = defaultdict(list)
-    for text in texts:
-        wanted[bucket_of(text, buckets)].append(text)
-    found: dict[str, Translation] = {}
-    for bucket, members in wanted.items():
-        table = storage.read_table(_bucket_url(folder, bucket, TRANSLATED))
-        # Filtered in Arrow: a bucket may hold many times the sentences that one shard asks for.
-        for row in table.filter(pc.is_in(table["text"], value_set=pa.array(members))).to_pylist():
-            found[row["text"]] = Translation(row["translation"], row["status"], row["error"])
-    absent = texts - found.keys()
-    if absent:
-        raise DataError(
-            f"has no translation of {min(absent)!r}",
-            where=storage.join(folder, "buckets"),
-            hint="the buckets were made from other shards; delete the folder and run jobs/pseudo_label.py again",
-        )
-    return found
+def _write(shard: str, folder: str, table: pa.Table, *, replace: bool) -> LabelCounts:
+    url = label_url(shard, folder)
+    there = storage.exists(url)
+    if there:
+        found = read_labels(shard, folder, table["id"].to_pylist())
+        data = storage.read_bytes(url)
+    if not there or (replace and not found.equals(table)):
+        found, data = table, storage.table_bytes(table)
+        storage.write_bytes(url, data)
+    return _count(found, data)
 
 
-def _table(key: str, keys: Sequence[str], results: Sequence[Translation], schema: pa.Schema) -> pa.Table:
-    columns = {
-        key: list(keys),
-        "translation": [result.text for result in results],
-        "status": [result.status for result in results],
-        "error": [result.error for result in results],
-    }
-    return pa.table(columns, schema=schema)
-
-
-def _count(table: pa.Table) -> LabelCounts:
-    statuses = Counter(table["status"].to_pylist())
-    statuses["rows"] = table.num_rows
-    reasons = Counter(error.partition(":")[0] for error in table["error"].to_pylist() if error is not None)
-    return _counts(statuses, reasons)
-
-
-def _counts(statuses: Counter[str], reasons: Counter[str]) -> LabelCounts:
+def _count(table: pa.Table, data: bytes) -> LabelCounts:
+    statuses = _tally(table["status"])
+    reasons: Counter[str] = Counter()
+    for error, number in _tally(table["error"].drop_null()).items():
+        reasons[reason(error)] += number
     return {
-        "rows": statuses["rows"],
+        "rows": table.num_rows,
         "ok": statuses["ok"],
         "missing": statuses["missing"],
         "error": statuses["error"],
         "reasons": dict(sorted(reasons.items())),
+        "content": int.from_bytes(hashlib.sha256(data).digest()[:8], "big"),
     }
 
 
-def _index_url(folder: str) -> str:
-    return storage.join(folder, "buckets", "index.json")
+def _tally(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({pair["values"]: pair["counts"] for pair in pc.value_counts(column).to_pylist()})
 
 
-def _bucket_url(folder: str, bucket: int, suffix: str) -> str:
-    return storage.join(folder, "buckets", f"{bucket:04d}{suffix}")
+def _answers(results: Sequence[Translation]) -> pa.RecordBatch:
+    columns: list[list[Any]] = [
+        [result.text for result in results],
+        [result.status for result in results],
+        [result.error for result in results],
+    ]
+    return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=ANSWER)
+
+
+def _columns(table: pa.Table) -> list[pa.Array]:
+    return [column.combine_chunks() for column in table.columns]
+
+
+def _answers_url(folder: str, attempt: int, block: int) -> str:
+    return storage.join(folder, ANSWERS, str(attempt), f"{block:04d}.arrow")

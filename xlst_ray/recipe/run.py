@@ -13,6 +13,7 @@ Interspeech 2020. What the arms start from:
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from xlst_ray import storage
 from xlst_ray.batches.index import Source
@@ -23,10 +24,9 @@ from xlst_ray.mt.pairs import Pair
 from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
 from xlst_ray.shards.files import iter_texts, iter_translations, read_shard, shard_urls
-from xlst_ray.shards.schema import SPLITS
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
-from xlst_ray.stages.pseudo_label import LabelOptions, describe_labels, pseudo_label
+from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
 from xlst_ray.stages.stage import Stage, StageResult, fingerprint
 from xlst_ray.stages.text import (
     HELD_OUT_FILE,
@@ -200,13 +200,16 @@ class Recipe:
         return self._label(engine, options, title)
 
     def _label(self, engine: str, options: LabelOptions, title: str) -> StageResult:
-        source, target, shards = self.source_lang, self.target_lang, self.source
-        splits = tuple(split for split in SPLITS if shards.counts.get(split, {}).get("kept"))
-        stage = describe_labels(engine, options, source, target, shards.fingerprint)
-        cluster, name = self.experiment.cluster, f"labels-{engine}"
-        result = self.runner.run(
-            title, stage, lambda folder: pseudo_label(options, shards.folder, splits, source, target, folder, cluster)
-        )
+        shards, target, name = self.source, self.target_lang, f"labels-{engine}"
+        stage = describe_labels(engine, options, self.source_lang, target, shards.fingerprint)
+        cache = storage.join(self.experiment.workspace, "translations")
+
+        def work(folder: str) -> dict[str, Any]:
+            sets = [LabelSet(stage, folder, target)]
+            labelling = Labelling(options, open_speech(shards.folder), sets, cache, self.experiment.cluster)
+            return labelling.write(target, folder)
+
+        result = self.runner.run(title, stage, work)
         if result.fingerprint not in self._checked_labels:  # each seed's own, where the engine is trained here
             self._checked_labels.add(result.fingerprint)
             self._check_leakage({name: iter_translations(shards.folder, "train", result.folder)})

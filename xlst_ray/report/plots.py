@@ -93,6 +93,27 @@ def plot_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], un
     return _svg(draw, height=3.0, label=f"histogram: {unit}")
 
 
+def plot_histograms(
+    edges: Mapping[str, Sequence[float]], counts: Mapping[str, Sequence[int]], lines: Mapping[str, float | None]
+) -> str:
+    """A small histogram for each name, with a line at its threshold where there is one."""
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots((len(counts) + 1) // 2, 2, squeeze=False).flat
+        for axes, (name, values) in zip(panels, counts.items(), strict=False):
+            axes.stairs(values, edges[name], fill=True, color=COLOURS[0], alpha=0.55)
+            line = lines.get(name)
+            if line is not None and line <= edges[name][-1]:
+                axes.axvline(line, color=COLOURS[1], linewidth=1.4)
+            axes.set_title(name, fontsize=10)
+            axes.set_yticks([])
+            axes.spines.left.set_visible(False)
+        for axes in list(panels)[len(counts) :]:
+            axes.remove()
+
+    return _svg(draw, height=1.5 * ((len(counts) + 1) // 2), label="scores of the labels")
+
+
 def _line(axes: Any, points: Sequence[CurvePoint], value: str, **style: Any) -> None:
     """A line through the points that have the value; a marker where one point makes no line."""
     known = [(point.update, getattr(point, value)) for point in points if getattr(point, value) is not None]

@@ -33,7 +33,7 @@ VERSIONS_OF = (
 
 DESCRIPTION = "stage.json"
 MANIFEST = "manifest.json"
-WORKING = ("checkpoints", "init")  # folders of a stage at work
+WORKING = ("checkpoints", "init", "answers")  # folders of a stage at work
 
 Counts = Mapping[str, Any]
 
@@ -124,17 +124,18 @@ def finished(folder: str, *needs: str) -> StageResult:
     raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint="is the path right?")
 
 
-def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> StageResult:
+def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts], *, again: bool = False) -> StageResult:
     """Do `work(folder)` unless the same stage is already finished there.
 
     `work` must itself continue what an earlier, killed call began; it returns the counts for the manifest.
+    With `again` it is done on a finished stage, too, which counts as unfinished until it is done.
 
     Raises:
         ConfigError: the folder holds another stage, or the same one with another configuration or other inputs.
     """
-    _refuse_other(stage, folder)
+    refuse_other(stage, folder)
     found = find_finished(folder)
-    if found is not None:
+    if found is not None and not again:
         return found
     description = {
         "stage": stage.name,
@@ -144,6 +145,7 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
         "inputs": dict(stage.inputs),
     }
     storage.write_json(storage.join(folder, DESCRIPTION), description)
+    storage.delete(storage.join(folder, MANIFEST))
     began = time.monotonic()
     with in_stage(stage.folder_name):
         counts = work(folder)
@@ -155,7 +157,8 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts]) -> Stage
     return StageResult(folder, stage.fingerprint, stage.config, counts, seconds, reused=False)
 
 
-def _refuse_other(stage: Stage, folder: str) -> None:
+def refuse_other(stage: Stage, folder: str) -> None:
+    """Raises `ConfigError` where a folder holds another stage than this one."""
     found = _read_description(folder, MANIFEST) or _read_description(folder, DESCRIPTION)
     if found is None or found["fingerprint"] == stage.fingerprint:
         return

@@ -46,13 +46,19 @@ def letters_by_script(text: str) -> Counter[str]:
     return Counter(_name(character) for character in text if character.isalpha())
 
 
-def is_written_in(text: str, script: str) -> bool | None:
-    """Whether at least half of the letters are of a script (ISO 15924); none: no letters, or an unknown script."""
+def script_share(text: str, script: str) -> float | None:
+    """The share of the letters that are of a script (ISO 15924), 0 to 1; none: no letters, or an unknown script."""
     letters = letters_by_script(text)
     total = letters.total()
     if not total or script not in _NAMES:
         return None
-    return 2 * sum(letters[name] for name in _NAMES[script]) >= total
+    return sum(letters[name] for name in _NAMES[script]) / total
+
+
+def is_written_in(text: str, script: str) -> bool | None:
+    """Whether at least half of the letters are of a script (ISO 15924); none: no letters, or an unknown script."""
+    share = script_share(text, script)
+    return None if share is None else share >= 0.5
 
 
 def share_of_letters(text: str) -> float:

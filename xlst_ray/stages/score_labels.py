@@ -1,0 +1,104 @@
+"""Label files -> scores beside them, and a page that shows what thresholds on the scores keep and refuse."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xlst_ray import storage
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.mt.scores import BINS, FOLDER, Review, median_ratio, review_labels, score_labels
+from xlst_ray.progress import say
+from xlst_ray.report.labels import LabelPage, render_labels
+from xlst_ray.score.bleu import score_translations
+from xlst_ray.shards.files import shard_urls
+from xlst_ray.shards.schema import SPLITS
+from xlst_ray.stages.stage import Stage, StageResult, finished, run_stage
+from xlst_ray.stages.translate import tasks
+from xlst_ray.text.keep import NAMES, KeepOptions
+
+SHARDS_A_PART = 16  # scored together: stock outputs are counted within them
+SCORES_VERSION = 1  # raised when a filter or its library changes what it finds
+PAGE = "labels.html"
+LONGEST_WORD = 60.0  # the last bin of the histograms holds what is above
+MOST_STOCK = 100.0
+
+
+def score_and_report(shards: str, labels: str, keep: KeepOptions, cluster: ClusterOptions) -> StageResult:
+    """Score the finished labels of a shard folder, once; then write `<labels>/labels.html` by these thresholds.
+
+    Raises:
+        DataError: a folder is not that of a finished stage.
+    """
+    source, label_stage = finished(shards, "corpus"), finished(labels, "target")
+    lang, target = str(source.config["corpus"]["lang"]), str(label_stage.config["target"])
+    urls = [url for split in SPLITS if source.counts.get(split, {}).get("kept") for url in shard_urls(shards, split)]
+    parts = [urls[start : start + SHARDS_A_PART] for start in range(0, len(urls), SHARDS_A_PART)]
+    title = f"score {lang}-{target}"
+    pool = tasks(cluster)
+
+    def work(_: str) -> dict[str, Any]:
+        scorer = partial(_scorer, labels, lang, target)
+        counts = np.sum(list(map_items(title, "parts", scorer, parts, cluster, pool=pool)), axis=0)
+        return {"median_length_ratio": median_ratio(counts.tolist()), "scored": int(counts.sum())}
+
+    stage = describe_scores(label_stage)
+    result = run_stage(stage, storage.join(labels, FOLDER), work)
+    reviewer = partial(_reviewer, labels, target, keep, float(result.counts["median_length_ratio"]))
+    reviews = list(map_items(f"{title}, review", "parts", reviewer, parts, cluster, pool=pool))
+    page = _page(lang, target, label_stage, result, keep, reviews)
+    storage.write_bytes(storage.join(labels, PAGE), render_labels(page).encode())
+    rows = ", ".join(f"{number:,} {fate}" for fate, number in page.rows.items())
+    say(f"{title}: {rows}; {storage.join(labels, PAGE)}")
+    return result
+
+
+def describe_scores(labels: StageResult) -> Stage:
+    """The stage of the scores of a label set: what its files hold, and the filters."""
+    inputs = {"labels": labels.fingerprint, "content": str(labels.counts.get("content"))}
+    return Stage("scores", {"filters": list(NAMES)}, inputs, version=SCORES_VERSION)
+
+
+def _page(
+    lang: str, target: str, labels: StageResult, scores: StageResult, keep: KeepOptions, reviews: Sequence[Review]
+) -> LabelPage:
+    rows = sum((Counter(review["rows"]) for review in reviews), Counter())
+    bins = {name: np.sum([review["bins"][name] for review in reviews], axis=0).tolist() for name in NAMES}
+    samples: dict[str, list[tuple[str, str, str]]] = {}
+    for review in reviews:
+        for name, text, translation, fate in review["samples"]:
+            samples.setdefault(fate, []).append((name, text, translation))
+    pairs = [pair for review in reviews for pair in review["pairs"]]
+    score = score_translations([human for _, human in pairs], [label for label, _ in pairs], target) if pairs else None
+    median = float(scores.counts["median_length_ratio"])
+    return LabelPage(
+        source=lang,
+        target=target,
+        engine=labels.config["engine"],
+        reasons=labels.counts["reasons"],
+        rows=dict(rows.most_common()),
+        edges=_edges(),
+        bins=bins,
+        thresholds={**keep.resolved(), "length_ratio": keep.length_ratio and keep.length_ratio * median},
+        samples=samples,
+        score=score,
+        scored_pairs=len(pairs),
+        translation=labels.counts.get("translation", {}),
+    )
+
+
+def _edges() -> dict[str, list[float]]:
+    """Edges of the histograms' bins by score."""
+    top = {"length_ratio": 4.0, "longest_word": LONGEST_WORD, "stock": MOST_STOCK}
+    return {name: np.linspace(0, top.get(name, 1.0), BINS + 1).tolist() for name in NAMES}
+
+
+def _scorer(labels: str, source: str, target: str) -> Work:
+    return lambda shards: score_labels(shards, labels, source, target)
+
+
+def _reviewer(labels: str, target: str, keep: KeepOptions, median: float) -> Work:
+    return lambda shards: review_labels(shards, labels, target, keep, median, _edges())

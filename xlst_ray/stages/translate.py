@@ -1,0 +1,277 @@
+"""Source texts through engines, on the cluster: sentences in buckets, and those that are not known yet translated."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypedDict
+
+from xlst_ray import storage
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.errors import DataError, TranslationError
+from xlst_ray.mt.buckets import SourceTexts, buckets_for, group_shards
+from xlst_ray.mt.meter import TranslationMeter, forecast
+from xlst_ray.mt.price import PriceOptions
+from xlst_ray.mt.protocol import Translator
+from xlst_ray.mt.translate import Done, translate_bucket
+from xlst_ray.mt.translations import Translations
+from xlst_ray.progress import say
+from xlst_ray.stages.stage import StageResult, fingerprint
+
+TEXTS_VERSION = 1  # raised when the files of `SourceTexts` change
+
+OpenEngine = Callable[[str], Translator]  # by target language
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Translations that a label set needs.
+
+    Attributes:
+        title: what progress lines say.
+        target: language code.
+        translations: where they are kept, and those of earlier runs are found.
+        run: fingerprint of the label set, which pays.
+        attempt: 0; from 1 on, what failed in earlier attempts is tried again.
+    """
+
+    title: str
+    target: str
+    translations: Translations
+    run: str
+    attempt: int = 0
+
+
+class Survey(TypedDict):
+    """What a label set still needs: `pending` sentences by bucket, and the tokens that it has paid for."""
+
+    pending: dict[int, int]
+    input_tokens: int
+    output_tokens: int
+
+
+def prepare_texts(
+    shards: StageResult, urls: Sequence[str], rows: int, buckets: int | None, folder: str, cluster: ClusterOptions
+) -> tuple[SourceTexts, list[list[str]]]:
+    """The sentences of some shards in buckets below a folder, and the groups of those shards.
+
+    They depend on the shards alone: every target language, engine and later run reads the same.
+
+    Raises:
+        DataError: no row has a transcript.
+    """
+    groups, count = group_shards(urls, rows), buckets or buckets_for(rows)
+    inside = [url.rpartition(f"{shards.folder}/")[2] for url in urls]
+    name = f"texts-{fingerprint([shards.fingerprint, inside, rows, count, TEXTS_VERSION])}"
+    texts = SourceTexts(storage.join(folder, name), rows, len(groups), count)
+    if texts.counts is None:
+        blocks, pool = list(range(texts.blocks)), tasks(cluster)
+        _all(
+            map_items(
+                "read transcripts", "groups", partial(_splitter, texts), list(enumerate(groups)), cluster, pool=pool
+            )
+        )
+        _all(map_items("gather sentences", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
+        parts = list(map_items("count sentences", "blocks", partial(_counter, texts), blocks, cluster, pool=pool))
+        texts.complete({name: sum(part[name] for part in parts) for name in ("distinct", "characters")})
+    if not (texts.counts or {}).get("distinct"):
+        raise DataError(
+            f"no transcript in {rows} rows: there is nothing to translate",
+            where=shards.folder,
+            hint="was the corpus prepared with its transcripts?",
+        )
+    return texts, groups
+
+
+def survey(texts: SourceTexts, wanted: Sequence[Wanted], cluster: ClusterOptions) -> list[Survey]:
+    """What each label set still needs."""
+    items = [(index, block) for index in range(len(wanted)) for block in range(texts.blocks)]
+    found: list[Survey] = [{"pending": {}, "input_tokens": 0, "output_tokens": 0} for _ in wanted]
+    look_up, pool = partial(_surveyor, texts, wanted), tasks(cluster)
+    for part in map_items("look up sentences", "blocks", look_up, items, cluster, pool=pool):
+        one = found[part["index"]]
+        one["pending"].update({bucket: number for bucket, number in part["pending"] if number})
+        one["input_tokens"] += part["input_tokens"]
+        one["output_tokens"] += part["output_tokens"]
+    return found
+
+
+def translate(
+    texts: SourceTexts, wanted: Sequence[Wanted], engine: OpenEngine, price: PriceOptions, cluster: ClusterOptions
+) -> list[dict[str, Any]]:
+    """Have every sentence translated that is not known yet, for all label sets in one pool of engines.
+
+    Returns:
+        For each label set the counts for its manifest; times and tokens are those of all together.
+
+    Raises:
+        TranslationError: the engine cannot work, or the cap is reached before the end.
+    """
+    found = survey(texts, wanted, cluster)
+    distinct = (texts.counts or {})["distinct"]
+    pending = [sum(one["pending"].values()) for one in found]
+    for one, missing in zip(wanted, pending, strict=True):
+        saved = 100 * (1 - missing / texts.rows)
+        say(
+            f"{one.title}: {texts.rows:,} rows, {distinct:,} distinct sentences, {distinct - missing:,} of them "
+            f"translated already: {missing:,} to translate, {saved:.1f} % saved"
+        )
+    title = wanted[0].title if len(wanted) == 1 else "translate"
+    meter = TranslationMeter(title, sum(pending), engines(cluster), cluster.translator_gpus, price)
+    if price.cap is None:
+        _pass(texts, wanted, _items(found, None), engine, price, cluster, meter)
+    else:
+        _capped(texts, wanted, found, engine, price, cluster, meter)
+    shared = meter.counts()
+    return [{"distinct": distinct, "found": distinct - missing, **shared} for missing in pending]
+
+
+def _capped(
+    texts: SourceTexts,
+    wanted: Sequence[Wanted],
+    found: list[Survey],
+    engine: OpenEngine,
+    price: PriceOptions,
+    cluster: ClusterOptions,
+    meter: TranslationMeter,
+) -> None:
+    """Pass after pass, each bucket with an equal share of what may still be spent."""
+    before = price.of_tokens(sum(one["input_tokens"] for one in found), sum(one["output_tokens"] for one in found))
+    while any(one["pending"] for one in found):
+        spent = before + price.of_tokens(meter.input_tokens, meter.output_tokens)
+        if price.cap is not None and spent >= price.cap:
+            left = sum(sum(one["pending"].values()) for one in found)
+            raise TranslationError(
+                f"price.cap is reached: {spent:,.2f} of {price.cap:,.2f} spent, {left:,} sentences are left",
+                hint="raise the cap and run the same command: it goes on from here",
+            )
+        remaining = (price.cap or 0.0) - spent
+        _pass(texts, wanted, _items(found, remaining), engine, price, cluster, meter)
+        found = survey(texts, wanted, cluster)
+
+
+def estimate(
+    texts: SourceTexts,
+    wanted: Sequence[Wanted],
+    engine: OpenEngine,
+    price: PriceOptions,
+    cluster: ClusterOptions,
+    limit: int,
+) -> None:
+    """Print for each label set what is left to translate; samples of at most `limit` sentences, which are kept; and
+    what the whole may take, by them."""
+    counts = texts.counts or {}
+    characters = counts["characters"] / counts["distinct"]
+    for index, (one, needed) in enumerate(zip(wanted, survey(texts, wanted, cluster), strict=True)):
+        missing, items, sampled = sum(needed["pending"].values()), [], 0
+        say(
+            f"{one.title}: {texts.rows:,} rows, {counts['distinct']:,} distinct sentences, {missing:,} of them to "
+            f"translate (about {missing * characters:,.0f} characters)"
+        )
+        for bucket, number in sorted(needed["pending"].items()):
+            if sampled < limit:
+                items.append({"index": index, "bucket": bucket, "budget": None, "most": min(number, limit - sampled)})
+                sampled += number
+        if items:
+            meter = TranslationMeter(f"{one.title}, sample", min(sampled, limit), engines(cluster), 0.0, price)
+            done = _pass(texts, wanted, items, engine, price, cluster, meter)
+            samples = [pair for part in done for pair in part["samples"]]
+            for line in forecast(samples, meter, missing, engines(cluster), cluster.translator_gpus, price):
+                say(line)
+
+
+def _items(found: Sequence[Survey], budget: float | None) -> list[dict[str, Any]]:
+    """The buckets that have pending sentences, label set by label set, so that an engine opens each target once."""
+    buckets = [(index, bucket) for index, one in enumerate(found) for bucket in sorted(one["pending"])]
+    share = None if budget is None else budget / max(len(buckets), 1)
+    return [{"index": index, "bucket": bucket, "budget": share} for index, bucket in buckets]
+
+
+def _pass(
+    texts: SourceTexts,
+    wanted: Sequence[Wanted],
+    items: Sequence[dict[str, Any]],
+    engine: OpenEngine,
+    price: PriceOptions,
+    cluster: ClusterOptions,
+    meter: TranslationMeter,
+) -> list[Done]:
+    done = []
+    for result in map_items(
+        wanted[0].title,
+        "buckets",
+        partial(_translator, texts, wanted, engine, price),
+        items,
+        cluster,
+        pool=cluster.translators,
+        cpus=cluster.translator_cpus,
+        gpus=cluster.translator_gpus,
+        quiet=True,
+    ):
+        meter.add(result)
+        done.append(result)
+    return done
+
+
+def _translator(texts: SourceTexts, wanted: Sequence[Wanted], engine: OpenEngine, price: PriceOptions) -> Work:
+    opened: dict[str, Translator] = {}
+
+    def work(item: dict[str, Any]) -> Done:
+        one = wanted[item["index"]]
+        if one.target not in opened:
+            opened.clear()  # one model at a time
+            opened[one.target] = engine(one.target)
+        return translate_bucket(
+            texts,
+            item["bucket"],
+            one.translations,
+            opened[one.target],
+            run=one.run,
+            attempt=one.attempt,
+            most=item.get("most"),
+            price=price,
+            budget=item["budget"],
+        )
+
+    return work
+
+
+def _surveyor(texts: SourceTexts, wanted: Sequence[Wanted]) -> Work:
+    def work(item: tuple[int, int]) -> dict[str, Any]:
+        index, block = item
+        one, pending, tokens = wanted[index], [], [0, 0]
+        for bucket in texts.block(block):
+            bits = texts.name(bucket)
+            pending.append((bucket, len(one.translations.pending(texts.bucket(bucket), bits, one.attempt))))
+            paid = one.translations.tokens_of(bits, one.run)
+            tokens = [tokens[0] + paid[0], tokens[1] + paid[1]]
+        return {"index": index, "pending": pending, "input_tokens": tokens[0], "output_tokens": tokens[1]}
+
+    return work
+
+
+def _splitter(texts: SourceTexts) -> Work:
+    return lambda item: texts.split(*item)
+
+
+def _gatherer(texts: SourceTexts) -> Work:
+    return texts.gather
+
+
+def _counter(texts: SourceTexts) -> Work:
+    return texts.count
+
+
+def tasks(cluster: ClusterOptions) -> int | None:
+    """The `pool` of work that needs no engine: tasks of the cluster, or this process where that translates, too."""
+    return None if cluster.translators else 0
+
+
+def engines(cluster: ClusterOptions) -> int:
+    """Engines that work at the same time."""
+    return max(1, cluster.translators)
+
+
+def _all(results: Any) -> None:
+    for _ in results:
+        pass
