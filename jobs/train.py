@@ -10,6 +10,7 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import Seed, Url, option
 from xlst_ray.stages.stage import run_stage
 from xlst_ray.stages.train import SourceOptions, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.vocabulary import VocabularyOptions
 
 
@@ -19,6 +20,8 @@ class TrainJob(SpeechOptions):
     shards: Url = option(..., "folder or URL of the shards; they need the splits train and dev")
     labels: Url | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
     sources: dict[str, SourceOptions] = option({}, "further training data, met as batch.temperature and weights say")
+    scores: bool = option(False, "leave out labels whose scores the thresholds of keep refuse")
+    keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
     init: Url | None = option(
         None, "folder or URL of the model to start from, ours or a Speech2Text checkpoint; none: random weights"
     )
@@ -43,6 +46,7 @@ def work(job: TrainJob) -> str:
         vocabulary=job.vocabulary,
         held_out=job.held_out,
         out=job.out,
+        keep=job.keep if job.scores else None,
         further=job.sources,
     )
     stage = describe_training("train", options, data, job.seed, job.cluster.ranks)

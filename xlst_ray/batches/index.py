@@ -20,6 +20,8 @@ from xlst_ray.audio.fbank import frames_of_seconds
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.errors import DataError
 from xlst_ray.shards.files import read_labels, read_shard, shard_urls
+from xlst_ray.shards.scores import read_refusals
+from xlst_ray.text.keep import KeepOptions
 
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
@@ -44,12 +46,14 @@ class Source:
         split: `train`, `dev` or `test`.
         labels: label folder whose translations are the targets; none: the transcripts are.
         weight: how often it is met, beside other sources of its size.
+        keep: thresholds on the labels' scores; none: every label is used.
     """
 
     shards: str
     split: str
     labels: str | None = None
     weight: float = 1.0
+    keep: KeepOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -205,12 +209,14 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     tables = []
     for shard, url in enumerate(urls):
         kept: list[tuple[str, int, int, int, list[int]]] = []
-        for row, (name, seconds, sentence) in enumerate(_targets(url, source.labels)):
+        for row, (name, seconds, sentence, refusal) in enumerate(_targets(url, source)):
             frames = frames_of_seconds(seconds)
             tokens = [] if sentence is None else text.encode(text.normalise(sentence))
             reason = _unfit(frames, len(tokens), options) if source.split == "train" else _untargeted(tokens)
             if sentence is None:
                 reason = "no label"
+            elif refusal is not None:
+                reason = f"label refused: {refusal}"
             elif reason is None and source.split == "train" and text.leaked(sentence):
                 reason = "held-out sentence"
             counts[reason or "kept"] += 1
@@ -225,16 +231,19 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),))
 
 
-def _targets(url: str, labels_folder: str | None) -> Iterator[tuple[str, float, str | None]]:
-    """(id, seconds, target sentence or none) of every row of a shard, in its order."""
+def _targets(url: str, source: Source) -> Iterator[tuple[str, float, str | None, str | None]]:
+    """(id, seconds, target sentence or none, the score that refuses it or none) of every row of a shard, in order."""
     shard = read_shard(url, ["id", "duration", "text"])
     ids = shard["id"].to_pylist()
-    sentences = shard["text"].to_pylist()
-    if labels_folder is not None:
-        labels = read_labels(url, labels_folder, ids)
+    sentences: list[str | None] = shard["text"].to_pylist()
+    refused: list[str | None] = [None] * len(ids)
+    if source.labels is not None:
+        labels = read_labels(url, source.labels, ids)
         pairs = zip(labels["translation"].to_pylist(), labels["status"].to_pylist(), strict=True)
         sentences = [text if status == "ok" else None for text, status in pairs]
-    yield from zip(ids, shard["duration"].to_pylist(), sentences, strict=True)
+        if source.keep is not None:
+            refused = read_refusals(url, source.labels, ids, source.keep)
+    yield from zip(ids, shard["duration"].to_pylist(), sentences, refused, strict=True)
 
 
 def _untargeted(tokens: list[int]) -> str | None:

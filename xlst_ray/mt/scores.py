@@ -1,27 +1,19 @@
-"""The scores of a label set's translations, in files beside the labels: `<labels>/scores/<split>/shard-00000.parquet`.
-
-Same rows in the same order as the label file; null where a row has no translation or a filter has nothing to say.
-"""
+"""Scoring a label set's translations (`xlst_ray.shards.scores`), and a review of what thresholds make of them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from xlst_ray import storage
-from xlst_ray.errors import DataError
-from xlst_ray.shards.files import label_url, read_labels, read_shard
+from xlst_ray.shards.files import read_labels, read_shard
+from xlst_ray.shards.scores import SCHEMA, read_scores, scores_url
 from xlst_ray.text.filters import FILTERS
 from xlst_ray.text.keep import NAMES, KeepOptions, refusals
 from xlst_ray.text.language_id import language_probability
 
-FOLDER: Final = "scores"
-SCHEMA: Final = pa.schema(
-    [pa.field("id", pa.string(), nullable=False), *(pa.field(name, pa.float32()) for name in NAMES)]
-)
 RATIO_EDGES: Final = np.linspace(-6, 6, 481)  # of log2 of the length ratio: its median is known to 1.7 %
 BINS: Final = 24
 SAMPLES: Final = 8  # kept and refused rows of each reason that a part of the review brings
@@ -76,22 +68,6 @@ def median_ratio(counts: Sequence[int]) -> float:
     return float(2 ** ((RATIO_EDGES[place] + RATIO_EDGES[place + 1]) / 2))
 
 
-def read_scores(shard: str, labels: str, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
-    """The scores of a shard's labels by name, (N,) each, NaN for none.
-
-    Raises:
-        DataError: missing, or out of step with the shard.
-    """
-    url = scores_url(shard, labels)
-    if not storage.exists(url):
-        hint = f"make them with jobs/pseudo_label.py: the command that made {labels}"
-        raise DataError("the labels have no scores to choose by", where=url, hint=hint)
-    table = storage.read_table(url, SCHEMA.names)
-    if table["id"].to_pylist() != list(ids):
-        raise DataError(f"is out of step with {shard}", where=url, hint=f"delete {labels}/{FOLDER} and make them again")
-    return {name: table[name].to_numpy().astype(np.float64) for name in NAMES}
-
-
 def review_labels(
     shards: Sequence[str], labels: str, target: str, keep: KeepOptions, median: float, edges: Mapping[str, list[float]]
 ) -> Review:
@@ -115,10 +91,6 @@ def review_labels(
         review["pairs"] += list(_human_pairs(shard, target, translations))
     review["bins"] = {name: [int(count) for count in counts] for name, counts in bins.items()}
     return review
-
-
-def scores_url(shard: str, labels: str) -> str:
-    return label_url(shard, storage.join(labels, FOLDER))
 
 
 def _texts(shard: str, labels: str) -> tuple[list[str], list[str], list[str | None]]:

@@ -16,6 +16,7 @@ from xlst_ray.stages.prepare import PrepareOptions
 from xlst_ray.stages.pseudo_label import LabelOptions
 from xlst_ray.stages.train import SpeechOptions
 from xlst_ray.stages.train_mt import MTOptions
+from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import LeakageOptions
 from xlst_ray.text.normalise import TextOptions
 from xlst_ray.text.vocabulary import VocabularyOptions
@@ -38,6 +39,8 @@ class EngineChoice(Section):
     """One way to translate the transcripts. A trained-lm without a path is trained here first."""
 
     labels: LabelOptions = option(LabelOptions, "the engine")
+    scores: bool = option(False, "score the labels, and leave out those that the thresholds of keep refuse")
+    keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
     mt: MTOptions = option(MTOptions, "for a trained-lm without a path: the model and its sentence pairs")
 
     @property

@@ -27,6 +27,7 @@ from xlst_ray.shards.files import iter_texts, iter_translations, read_shard, sha
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
+from xlst_ray.stages.score_labels import score_and_report
 from xlst_ray.stages.stage import Stage, StageResult, fingerprint
 from xlst_ray.stages.text import (
     HELD_OUT_FILE,
@@ -38,6 +39,7 @@ from xlst_ray.stages.text import (
 )
 from xlst_ray.stages.train import SpeechData, describe_training, train_speech
 from xlst_ray.stages.train_mt import collect_pairs, train_mt
+from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import Overlap, is_named, sentence_key
 
 HUMAN = "human"
@@ -217,16 +219,23 @@ class Recipe:
 
     def st(self, engine: str, seed: int) -> StageResult:
         """Speech translation on the labels of an engine, from the high-resource ASR."""
-        labels, shards = self.labels(engine, seed), self.source.folder
+        labels, shards, keep = self.labels(engine, seed), self.source.folder, self._thresholds(engine)
+        if keep is not None:
+            score_and_report(shards, labels.folder, keep, self.experiment.cluster)
         data = SpeechData(
-            train=Source(shards, "train", labels.folder),
-            dev=Source(shards, "dev", labels.folder),
+            train=Source(shards, "train", labels.folder, keep=keep),
+            dev=Source(shards, "dev", labels.folder, keep=keep),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
             init=self.asr(seed).folder,
             held_out=self._held_out_file(f"labels-{engine}"),
         )
         return self._train(f"st-{engine}", self.experiment.st, data, seed)
+
+    def _thresholds(self, engine: str) -> KeepOptions | None:
+        """The thresholds on the labels of an engine; none: all are used."""
+        choice = self.experiment.engines.get(engine)
+        return choice.keep if choice is not None and choice.scores else None
 
     def target_asr(self, start: Start, seed: int) -> StageResult:
         """Target ASR of an arm."""

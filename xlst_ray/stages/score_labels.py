@@ -10,13 +10,15 @@ import numpy as np
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
-from xlst_ray.mt.scores import BINS, FOLDER, Review, median_ratio, review_labels, score_labels
+from xlst_ray.errors import ConfigError
+from xlst_ray.mt.scores import BINS, Review, median_ratio, review_labels, score_labels
 from xlst_ray.progress import say
 from xlst_ray.report.labels import LabelPage, render_labels
 from xlst_ray.score.bleu import score_translations
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.schema import SPLITS
-from xlst_ray.stages.stage import Stage, StageResult, finished, run_stage
+from xlst_ray.shards.scores import FOLDER
+from xlst_ray.stages.stage import Stage, StageResult, finished, refuse_other, run_stage
 from xlst_ray.stages.translate import tasks
 from xlst_ray.text.keep import NAMES, KeepOptions
 
@@ -45,8 +47,12 @@ def score_and_report(shards: str, labels: str, keep: KeepOptions, cluster: Clust
         counts = np.sum(list(map_items(title, "parts", scorer, parts, cluster, pool=pool)), axis=0)
         return {"median_length_ratio": median_ratio(counts.tolist()), "scored": int(counts.sum())}
 
-    stage = describe_scores(label_stage)
-    result = run_stage(stage, storage.join(labels, FOLDER), work)
+    stage, folder = describe_scores(label_stage), storage.join(labels, FOLDER)
+    try:
+        refuse_other(stage, folder)
+    except ConfigError:  # of labels that another attempt has changed since, or by other filters
+        storage.delete(folder)
+    result = run_stage(stage, folder, work)
     reviewer = partial(_reviewer, labels, target, keep, float(result.counts["median_length_ratio"]))
     reviews = list(map_items(f"{title}, review", "parts", reviewer, parts, cluster, pool=pool))
     page = _page(lang, target, label_stage, result, keep, reviews)

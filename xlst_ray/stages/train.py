@@ -37,9 +37,11 @@ from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
 from xlst_ray.shards.files import iter_texts, iter_translations
+from xlst_ray.shards.scores import FOLDER as SCORES
 from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, read_vocabulary, without_held_out
 from xlst_ray.text.ids import UNK
+from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
 from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions
@@ -156,15 +158,16 @@ def speech_data(
     held_out: str | None,
     out: str,
     further: Mapping[str, SourceOptions] | None = None,
+    keep: KeepOptions | None = None,
 ) -> SpeechData:
     """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
 
-    A vocabulary that is not given is made beside `out`.
+    A vocabulary that is not given is made beside `out`. With `keep`, labels that its thresholds refuse are left out.
 
     Raises:
         DataError: a folder is not that of a finished stage.
     """
-    train, dev = Source(shards, "train", labels), Source(shards, "dev", labels)
+    train, dev = Source(shards, "train", labels, keep=keep), Source(shards, "dev", labels, keep=keep)
     lang = _target_language(train)
     sources = {
         name: Source(more.shards, "train", more.labels, more.weight) for name, more in sorted((further or {}).items())
@@ -204,11 +207,14 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
     inputs["vocabulary"] = read_vocabulary(data.vocabulary).fingerprint
     if data.train.labels is not None:
-        inputs["labels"] = finished(data.train.labels).fingerprint
+        inputs["labels"] = _labels_fingerprint(data.train.labels)
+    if data.train.labels is not None and data.train.keep is not None:
+        config["keep"] = data.train.keep.resolved()
+        inputs["scores"] = finished(storage.join(data.train.labels, SCORES), "filters").fingerprint
     for name, (source, _) in data.further.items():
         inputs[f"shards-{name}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:
-            inputs[f"labels-{name}"] = finished(source.labels).fingerprint
+            inputs[f"labels-{name}"] = _labels_fingerprint(source.labels)
     if data.further:
         config["sources"] = {name: source.weight for name, (source, _) in data.further.items()}
     if data.init is not None:
@@ -216,6 +222,12 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
+
+
+def _labels_fingerprint(folder: str) -> str:
+    """Of what they are and of their content, which another attempt at what had failed has changed."""
+    labels = finished(folder)
+    return fingerprint([labels.fingerprint, labels.counts.get("content")])
 
 
 def _model_fingerprint(folder: str) -> str:

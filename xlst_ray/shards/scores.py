@@ -1,0 +1,56 @@
+"""Scores of labels, in files beside them: `<labels>/scores/<split>/shard-00000.parquet`, a stage of its own.
+
+Same rows in the same order as the label file; null where a row has no translation or a filter has nothing to say.
+Which rows the scores refuse is computed at reading, by thresholds: changing one translates nothing again.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from xlst_ray import storage
+from xlst_ray.errors import DataError
+from xlst_ray.shards.files import label_url
+from xlst_ray.text.keep import NAMES, KeepOptions, refusals
+
+FOLDER: Final = "scores"
+SCHEMA: Final = pa.schema(
+    [pa.field("id", pa.string(), nullable=False), *(pa.field(name, pa.float32()) for name in NAMES)]
+)
+HINT: Final = "make them with jobs/pseudo_label.py, by the command that made the labels"
+
+
+def scores_url(shard: str, labels: str) -> str:
+    """The score file of a shard's labels."""
+    return label_url(shard, storage.join(labels, FOLDER))
+
+
+def read_scores(shard: str, labels: str, ids: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:
+    """The scores of a shard's labels by name, (N,) each, NaN for none.
+
+    Raises:
+        DataError: missing, or out of step with the shard.
+    """
+    url = scores_url(shard, labels)
+    if not storage.exists(url):
+        raise DataError("the labels have no scores to choose by", where=url, hint=HINT)
+    table = storage.read_table(url, SCHEMA.names)
+    if table["id"].to_pylist() != list(ids):
+        raise DataError(f"is out of step with {shard}", where=url, hint=f"delete {labels}/{FOLDER} and make them again")
+    return {name: table[name].to_numpy().astype(np.float64) for name in NAMES}
+
+
+def read_refusals(shard: str, labels: str, ids: Sequence[str], keep: KeepOptions) -> list[str | None]:
+    """For each row of a shard the score that refuses its label, or none.
+
+    Raises:
+        DataError: the labels have no scores.
+    """
+    url = storage.join(labels, FOLDER, "manifest.json")
+    if not storage.exists(url):
+        raise DataError("the labels have no scores to choose by", where=url, hint=HINT)
+    median = float(storage.read_json(url)["counts"]["median_length_ratio"])
+    return list(refusals(read_scores(shard, labels, ids), keep, median))
