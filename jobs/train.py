@@ -22,9 +22,7 @@ class TrainJob(SpeechOptions):
     sources: dict[str, SourceOptions] = option({}, "further training data, met as batch.temperature and weights say")
     scores: bool = option(False, "leave out labels whose scores the thresholds of keep refuse")
     keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
-    init: Url | None = option(
-        None, "folder or URL of the model to start from, ours or a Speech2Text checkpoint; none: random weights"
-    )
+    init: Url | None = option(None, "model to start from, ours or a Speech2Text checkpoint; none: random weights")
     vocabulary: Url | None = option(
         None, "folder or URL of a vocabulary or of a model that has one; none: made from the training targets"
     )

@@ -124,7 +124,8 @@ def labels(folder: Path) -> dict[str, str | None]:
 
 
 def files(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    """When each file was written; scores apart, which are derived."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet") if "scores" not in path.parts}
 
 
 def manifest(folder: Path) -> Any:

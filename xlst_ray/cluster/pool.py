@@ -62,13 +62,12 @@ def map_items(
     """
     if not items:
         return
-    ticker = Ticker(title, len(items), unit)
+    tick = (lambda: None) if quiet else Ticker(title, len(items), unit).tick
     if pool == 0:
         work_here = make()
         for item in items:
             result = work_here(item)
-            if not quiet:
-                ticker.tick()
+            tick()
             yield result
         return
     connect(cluster)
@@ -81,8 +80,7 @@ def map_items(
     for row in results.iter_rows():
         if row["error"]:
             raise _rebuild(*json.loads(row["error"]))
-        if not quiet:
-            ticker.tick()
+        tick()
         yield json.loads(row["result"])
 
 
