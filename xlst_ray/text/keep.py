@@ -40,11 +40,13 @@ def refusals(scores: Mapping[str, Scores], options: KeepOptions, median_ratio: f
         median_ratio: the median of `length_ratio` over the label set.
     """
     reasons = np.full(len(scores["length_ratio"]), None, dtype=np.object_)
+    passed = np.ones(len(reasons), dtype=np.bool_)
     for name in NAMES:
         threshold = getattr(options, name)
         if threshold is not None:
-            bad = _bad(name, median_ratio)(scores[name], threshold)
-            reasons[bad & np.equal(reasons, None)] = name
+            bad = passed & _bad(name, median_ratio)(scores[name], threshold)
+            reasons[bad] = name
+            passed &= ~bad
     return reasons
 
 
