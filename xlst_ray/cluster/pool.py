@@ -62,7 +62,7 @@ def map_items(
     """
     if not items:
         return
-    tick = (lambda: None) if quiet else Ticker(title, len(items), unit).tick
+    tick: Callable[[], None] = (lambda: None) if quiet else Ticker(title, len(items), unit).tick
     if pool == 0:
         work_here = make()
         for item in items:
