@@ -7,7 +7,7 @@ import tones
 import torch
 from safetensors.torch import load_file
 
-from xlst_ray.audio.augment import SpecAugmentOptions
+from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.errors import TransferError
@@ -25,7 +25,7 @@ OPTIONS = SpeechOptions(
     model=ModelOptions(size="debug"),
     train=TrainOptions(updates=1, warmup=0, lr=1e-9, validate_every=1),
     batch=BatchOptions(max_utterances=5),
-    augment=SpecAugmentOptions(policy="none"),
+    augment=AugmentOptions(policy="none"),
 )
 
 
