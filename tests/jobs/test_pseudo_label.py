@@ -267,6 +267,23 @@ def test_a_cap_stops_the_job_and_a_higher_one_goes_on(
     assert max(server.asked.values()) == 1
 
 
+def test_a_changed_threshold_makes_a_page_and_nothing_else(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shards(tmp_path / "shards", [["the old house is red", "yes"]])
+    given = arguments(server, tmp_path / "shards", tmp_path / "labels")
+    assert start(given) == 0
+    out = capsys.readouterr().out
+    assert " language" in out or " copied" in out  # it is shouted English
+    scores = {path: path.stat().st_mtime_ns for path in (tmp_path / "labels" / "scores").rglob("*.parquet")}
+    page, server.asked = (tmp_path / "labels" / "labels.html").read_text(), Counter()
+    assert start([*given, "keep.copied=null", "keep.language=null", "keep.untranslated=null"]) == 0
+    assert "score en-fi: 2 kept" in capsys.readouterr().out
+    assert not server.asked
+    assert {path: path.stat().st_mtime_ns for path in scores} == scores
+    assert (tmp_path / "labels" / "labels.html").read_text() != page
+
+
 @pytest.mark.parametrize(
     ("further", "says"),
     [
