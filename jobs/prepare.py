@@ -20,7 +20,7 @@ class PrepareJob(PrepareOptions):
 
 
 def work(job: PrepareJob) -> str:
-    options = PrepareOptions(corpus=job.corpus, shards=job.shards)
+    options = PrepareOptions(corpus=job.corpus, shards=job.shards, max_rejected=job.max_rejected)
     result = run_stage(describe_prepare(options), job.out, lambda folder: prepare(options, folder, job.cluster))
     return f"{result.folder} {'was done before' if result.reused else 'is done'}"
 

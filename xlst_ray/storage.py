@@ -192,11 +192,15 @@ def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
 
 
 @contextmanager
-def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file for reading by row group. What cannot be read within the block is a `DataError` too."""
+def open_parquet(url: str, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
+    """A Parquet file for reading by row group. What cannot be read within the block is a `DataError` too.
+
+    Args:
+        buffer_size: bytes of a column that are read at once; 0: the row group's whole column.
+    """
     with open_input(url) as file:
         try:
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, buffer_size=buffer_size)
         except (pa.ArrowException, OSError) as error:
             raise _not_parquet(url, error) from None
 

@@ -3,17 +3,18 @@
 import io
 import pickle
 import struct
+import sys
 from contextlib import suppress
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlst_ray.audio._torchaudio import functional
-from xlst_ray.audio.decode import DECODER, AudioError, decode, decode_flac, encode_flac, resample
+from xlst_ray.audio.decode import DECODER, AudioError, Sound, decode, decode_flac, decoder_of, encode_flac, resample
 from xlst_ray.audio.mp3 import with_length
 from xlst_ray.errors import DataError
 
@@ -102,6 +103,7 @@ def test_a_length_is_added_only_to_an_mp3_that_lacks_one(sound: bytes) -> None:
     assert with_length(with_length(bare)) == with_length(bare) != bare
 
 
+@settings(deadline=None)  # PyAV is imported
 @given(st.binary(max_size=400))
 def test_any_bytes_are_refused_with_a_reason_or_decoded(data: bytes) -> None:
     for start in (b"", b"RIFF", b"OggS", b"fLaC", b"\xff\xfb", b"ID3"):
@@ -154,9 +156,9 @@ def reason_of(data: bytes, **segment: float) -> str:
         (b"<!DOCTYPE html><html><body>404 Not Found</body></html>" * 20, "not-audio"),
         (b"\xff\xd8\xff\xe0" + bytes(range(256)) * 8, "not-audio"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "not-audio"),
-        (b"\0\0\0\x20ftypM4A " + bytes(500), "unsupported-format"),
-        (b"\x1a\x45\xdf\xa3" + bytes(500), "unsupported-format"),
-        (b"\xff\xf1\x50\x80" + bytes(500), "unsupported-format"),
+        (b"\0\0\0\x20ftypM4A " + bytes(500), "truncated"),
+        (b"\x1a\x45\xdf\xa3" + bytes(500), "truncated"),
+        (b"\xff\xf1\x50\x80" + bytes(500), "truncated"),
         (encoded(wave=tone(0.0)), "zero-length"),
         (encoded("WAV", "FLOAT", wave=np.array([0.1, np.nan, 0.2], np.float32)), "non-finite"),
         (encoded("WAV", "FLOAT", wave=np.array([0.1, np.inf, 0.2], np.float32)), "non-finite"),
@@ -167,10 +169,78 @@ def test_what_is_no_usable_audio_says_why(data: bytes, reason: str) -> None:
     assert reason_of(data) == reason
 
 
-def test_an_unsupported_format_says_how_to_convert_it() -> None:
-    with pytest.raises(AudioError, match="m4a") as caught:
-        decode(b"\0\0\0\x20ftypM4A " + bytes(500))
-    assert "ffmpeg" in str(caught.value)
+def with_ffmpeg(container: str, codec: str, rate: int = 44_100, channels: int = 2) -> bytes:
+    """A tone, by the extra `av`."""
+    import av
+
+    buffer = io.BytesIO()
+    wave = tone(rate=rate, channels=channels)
+    with av.open(buffer, "w", format=container) as file:
+        layout = {1: "mono", 2: "stereo"}[channels]
+        stream = file.add_stream(codec, rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T), format="fltp", layout=layout)
+        frame.rate = rate
+        resampler = av.AudioResampler(format=stream.format, layout=layout, rate=rate)
+        parts = [part for given in (frame, None) for part in resampler.resample(given)]
+        for packet in (packet for part in (*parts, None) for packet in stream.encode(part)):
+            file.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "rate", "channels"),
+    [("mp4", "aac", 44_100, 2), ("mp4", "aac", 16_000, 1), ("webm", "libopus", 48_000, 2), ("adts", "aac", 22_050, 1)],
+)
+def test_what_ffmpeg_reads_is_the_tone_that_was_written(container: str, codec: str, rate: int, channels: int) -> None:
+    sound = Sound(with_ffmpeg(container, codec, rate, channels))
+    assert sound.decoder == decoder_of(f"clip.{'m4a' if container == 'mp4' else 'webm'}")
+    wave, found = sound.segment()
+    assert found == rate
+    assert len(wave) / rate == pytest.approx(1.5, abs=0.12)
+    spectrum = np.abs(np.fft.rfft(wave[: rate // 2 * 2]))
+    assert spectrum.argmax() / len(wave[: rate // 2 * 2]) * rate == pytest.approx(200 if channels == 1 else 275, abs=80)
+    part, _ = sound.segment(offset=0.5, duration=0.25)
+    np.testing.assert_array_equal(part, wave[round(0.5 * rate) : round(0.5 * rate) + round(0.25 * rate)])
+    assert reason_of(with_ffmpeg(container, codec, rate, channels), offset=9.0) == "segment-past-end"
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("webm", "libopus")])
+def test_what_ffmpeg_reads_is_truncated_where_its_end_is_missing(container: str, codec: str) -> None:
+    data = with_ffmpeg(container, codec, 48_000)
+    assert {reason_of(data[: int(len(data) * share)]) for share in (0.1, 0.5, 0.8)} == {"truncated"}
+
+
+def test_without_the_extra_an_m4a_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = with_ffmpeg("mp4", "aac")
+    monkeypatch.setitem(sys.modules, "av", None)  # importing it raises ImportError
+    with pytest.raises(AudioError, match=r"m4a.*pip install 'xlst-ray\[av\]'") as caught:
+        decode(data)
+    assert caught.value.reason == "unsupported-format"
+    assert "ffmpeg -i" in str(caught.value)
+    assert decoder_of("x.m4a") == "FFmpeg, not installed"
+
+
+@pytest.mark.parametrize("rate", [8_000, 12_000, 16_000, 24_000, 48_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_opus_at_any_rate_and_number_of_channels(rate: int, channels: int) -> None:
+    wave, found = decode(encoded("OGG", "OPUS", rate=rate, channels=channels))
+    seconds = len(wave) / found
+    assert seconds == pytest.approx(1.5, abs=0.02)
+    spectrum = np.abs(np.fft.rfft(wave))
+    pitches = [200 + 150 * channel for channel in range(channels)]
+    assert min(abs(spectrum.argmax() / seconds - pitch) for pitch in pitches) < 2
+
+
+def test_segments_of_one_opened_recording_in_any_order(sound: bytes) -> None:
+    whole, rate = decode(sound)
+    opened = Sound(sound)
+    for offset, duration in ((0.9, 0.3), (0.1, 0.5), (1.2, 0.3), (0.1, 0.5), (0.0, 1.5)):
+        with suppress(AudioError):  # which leaves the next segment as it is
+            opened.segment(offset=9.0)
+        segment, _ = opened.segment(offset=offset, duration=duration)
+        start = round(offset * rate)
+        np.testing.assert_allclose(segment, whole[start : start + len(segment)], atol=1e-6)
+        assert len(segment) >= min(round(duration * rate), len(whole) - start)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
@@ -259,5 +329,5 @@ def test_a_damaged_shard_says_so() -> None:
 
 
 def test_the_decoder_names_its_versions() -> None:
-    assert soundfile.__version__ in DECODER
-    assert "libsndfile" in DECODER
+    assert f"libsndfile {soundfile.__libsndfile_version__}" == DECODER == decoder_of("a/b.MP3")
+    assert decoder_of("a/b.M4A").startswith("FFmpeg")

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 
 from xlst_ray import storage
-from xlst_ray.audio.decode import decode_flac
+from xlst_ray.audio.decode import DECODER, decode_flac
 from xlst_ray.corpora.convert import ShardCounts, convert_shard, plan_shards, sum_counts
 from xlst_ray.corpora.open import open_corpus
 from xlst_ray.corpora.options import CorpusOptions
@@ -38,7 +39,7 @@ def make_manifest(folder: Path, split: str, rows: list[dict[str, Any]]) -> Corpu
 def convert(corpus: CorpusOptions, folder: Path, **changes: Any) -> ShardCounts:
     options = ShardOptions(**changes)
     plans = plan_shards(open_corpus(corpus), str(folder), options)
-    return sum_counts(convert_shard(plan, str(folder), options) for plan in plans)
+    return sum_counts(convert_shard(plan, str(folder), options) for plan in plans.urls)
 
 
 def rejected(folder: Path, split: str = "train") -> list[dict[str, str]]:
@@ -80,7 +81,7 @@ REASONS = {
     "gone": "missing",
     "cut.wav": "truncated",
     "silent.wav": "zero-length",
-    "phone.m4a": "unsupported-format",
+    "phone.m4a": "truncated",
     "short.wav": "too-short",
     "long.wav": "too-long",
     "mute.wav": "text-too-short",
@@ -100,7 +101,7 @@ def test_each_row_is_kept_or_rejected_with_its_reason(mixed: CorpusOptions, tmp_
     assert all(row["detail"] for row in rejected(out))
     assert counts["rows"] == 14
     assert counts["kept"] == 5
-    assert counts["rejected"] == dict.fromkeys(sorted(REASONS.values()), 1)
+    assert counts["rejected"] == dict(sorted(Counter(REASONS.values()).items()))
     assert counts["seconds"] == pytest.approx(1.0 + 1.2 + 0.8 + 1.1 + 1.0, abs=0.1)
     assert list(iter_texts(str(out), "train")) == [f"Клип {name}" for name in GOOD]
 
@@ -230,7 +231,7 @@ def test_a_corpus_that_was_moved_between_is_planned_at_its_new_place(mixed: Corp
     moved = Path(mixed.path).rename(tmp_path / "moved")
     elsewhere = mixed.replace(path=str(moved))
     plans = plan_shards(open_corpus(elsewhere), out, options, elsewhere.path)
-    found = sum_counts(convert_shard(plan, out, options) for plan in plans)
+    found = sum_counts(convert_shard(plan, out, options) for plan in plans.urls)
     expected = convert(elsewhere, tmp_path / "undisturbed", rows_per_shard=4)
     assert found == expected
     assert found["kept"] > 0
@@ -267,15 +268,32 @@ def test_corpus_and_shards_may_be_urls(tmp_path: Path) -> None:
     rows = [{"audio": "a.mp3", "text": "да"}, {"audio": "gone.mp3", "text": "не"}]
     corpus = make_manifest(clips, "train", rows).replace(path=f"file://{clips}")
     out, options = f"file://{tmp_path}/out", ShardOptions()
-    (plan,) = plan_shards(open_corpus(corpus), out, options)
+    (plan,) = plan_shards(open_corpus(corpus), out, options).urls
     assert convert_shard(plan, out, options)["rejected"] == {"missing": 1}
     assert list(iter_texts(out, "train")) == ["да"]
 
 
+def test_a_row_that_cannot_be_understood_is_in_the_plan_and_in_the_rejected_file(tmp_path: Path) -> None:
+    corpus = make_manifest(tmp_path / "corpus", "train", [{"audio": "gone.wav", "text": "няма"}, {"audio": "a.wav"}])
+    plans = plan_shards(open_corpus(corpus), str(tmp_path / "out"), ShardOptions())
+    assert plans.rejected == {plans.urls[0]: {"malformed": 1}}
+    assert convert(corpus, tmp_path / "out")["rejected"] == {"malformed": 1, "missing": 1}
+    malformed, missing = rejected(tmp_path / "out")
+    if malformed["reason"] == "missing":
+        malformed, missing = missing, malformed
+    assert malformed["where"].endswith("train.jsonl, row 2")
+    assert malformed["detail"] == "has no field text; it has audio"
+    assert missing["where"].endswith("train.jsonl, row 1")
+
+
+def test_the_decoders_that_were_used_are_counted(mixed: CorpusOptions, tmp_path: Path) -> None:
+    assert convert(mixed, tmp_path / "out")["decoders"] == [DECODER]
+
+
 def test_sums_of_counts() -> None:
-    first = ShardCounts(rows=3, kept=1, seconds=1.5, rejected={"missing": 2})
-    second = ShardCounts(rows=4, kept=2, seconds=2.25, rejected={"missing": 1, "empty-file": 1})
+    first = ShardCounts(rows=3, kept=1, seconds=1.5, rejected={"missing": 2}, decoders=["b"])
+    second = ShardCounts(rows=4, kept=2, seconds=2.25, rejected={"missing": 1, "empty-file": 1}, decoders=["a", "b"])
     assert sum_counts([first, second]) == ShardCounts(
-        rows=7, kept=3, seconds=3.75, rejected={"empty-file": 1, "missing": 3}
+        rows=7, kept=3, seconds=3.75, rejected={"empty-file": 1, "missing": 3}, decoders=["a", "b"]
     )
-    assert sum_counts([]) == ShardCounts(rows=0, kept=0, seconds=0.0, rejected={})
+    assert sum_counts([]) == ShardCounts(rows=0, kept=0, seconds=0.0, rejected={}, decoders=[])

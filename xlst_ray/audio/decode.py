@@ -1,12 +1,12 @@
 """Decoding: bytes of a sound file to a mono wave, to 16 kHz, to the FLAC that shards hold, and back.
 
 Decoders differ, and a corpus decoded twice may differ from itself (fairseq issue 3310: VBR MP3 through two decoders,
-BLEU 26 and 4). So sources are decoded once, here, by libsndfile, whose version `DECODER` goes into the manifest.
+BLEU 26 and 4). So sources are decoded once, here: by libsndfile, and what it does not know by FFmpeg. The decoder's
+version is part of a corpus' fingerprint and stands in the manifest.
 """
 
 import io
 import struct
-from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Final, Literal
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import soundfile
 import torch
 
+from xlst_ray.audio import ffmpeg
 from xlst_ray.audio.mp3 import with_length
 from xlst_ray.errors import DataError
 
@@ -33,7 +34,7 @@ AudioReason = Literal[
     "too-long",
 ]
 
-DECODER: Final = f"soundfile {soundfile.__version__}, libsndfile {soundfile.__libsndfile_version__}"
+DECODER: Final = f"libsndfile {soundfile.__libsndfile_version__}"
 END_TOLERANCE: Final = 0.1  # seconds: rounded durations and lossy codecs' padding pass the end of a file by less
 
 _BLOCK: Final = 1 << 20  # frames read at once: a header's frame count may be unknown or a lie
@@ -55,36 +56,72 @@ class AudioError(DataError):
         return partial(AudioError, reason=self.reason, where=self.where, hint=self.hint), (self.what,)
 
 
+class Sound:
+    """A recording, opened once to cut any number of segments from it.
+
+    Attributes:
+        decoder: which library reads it, with its version.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Open the bytes of a whole file: WAV, FLAC, MP3, Ogg Vorbis or Opus, and whatever else libsndfile reads; by
+        FFmpeg, where the extra `av` is installed, m4a, webm, aac, amr and wma.
+
+        Raises:
+            AudioError: with every reason but `missing` and `unreadable`.
+        """
+        if not data:
+            raise AudioError("the file is empty", reason="empty-file")
+        _refuse_truncated(data)
+        if (kind := ffmpeg.kind_of(data)) is not None:
+            self.decoder, data = ffmpeg.decoder(), _as_wav(data, kind)
+        else:
+            self.decoder, data = DECODER, with_length(data)
+        self._data = data
+        self._open()
+
+    def segment(
+        self, *, offset: float = 0.0, duration: float | None = None, at_most: float | None = None
+    ) -> tuple[Wave, int]:
+        """Decode a segment; the mean of the channels. Segments of all formats are those of the whole to 1e-6.
+
+        Args:
+            offset: start of the segment, seconds.
+            duration: length of the segment, seconds; none: to the end of the file.
+            at_most: refuse a longer segment (seconds) before it fills the memory.
+
+        Returns:
+            The wave, float32 in [-1, 1] of shape (N,), and its sample rate in Hz.
+
+        Raises:
+            AudioError: as when opening.
+        """
+        if self._file.frames >= _UNKNOWN_LENGTH:
+            self._open()  # a stream that ends where nobody knew cannot be wound back
+        wave, rate = _read_segment(self._file, offset, duration, at_most), int(self._file.samplerate)
+        if not len(wave):
+            raise AudioError("holds no samples", reason="zero-length")
+        if not np.isfinite(wave).all():
+            raise AudioError("holds samples that are not finite numbers", reason="non-finite")
+        return wave, rate
+
+    def _open(self) -> None:
+        try:
+            self._file = _ForwardFile(io.BytesIO(self._data))
+        except soundfile.LibsndfileError as error:
+            raise _unreadable(error) from None
+
+
 def decode(
     data: bytes, *, offset: float = 0.0, duration: float | None = None, at_most: float | None = None
 ) -> tuple[Wave, int]:
-    """Decode WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus and whatever else libsndfile reads; the mean of the channels.
+    """One segment of the bytes of a file: `Sound(data).segment(...)`."""
+    return Sound(data).segment(offset=offset, duration=duration, at_most=at_most)
 
-    Args:
-        data: the whole file.
-        offset: start of the segment, seconds.
-        duration: length of the segment, seconds; none: to the end of the file.
-        at_most: refuse a longer segment (seconds) before it fills the memory.
 
-    Returns:
-        The wave, float32 in [-1, 1] of shape (N,), and its sample rate in Hz.
-
-    Raises:
-        AudioError: with every reason but `missing` and `unreadable`.
-    """
-    if not data:
-        raise AudioError("the file is empty", reason="empty-file")
-    _refuse_truncated(data)
-    try:
-        with _ForwardFile(io.BytesIO(with_length(data))) as file:
-            wave, rate = _read_segment(file, offset, duration, at_most), int(file.samplerate)
-    except soundfile.LibsndfileError as error:
-        raise _unreadable(data, error) from None
-    if not len(wave):
-        raise AudioError("holds no samples", reason="zero-length")
-    if not np.isfinite(wave).all():
-        raise AudioError("holds samples that are not finite numbers", reason="non-finite")
-    return wave, rate
+def decoder_of(name: str) -> str:
+    """The decoder, with its version, of a file of this name."""
+    return ffmpeg.decoder() if name.lower().endswith(ffmpeg.EXTENSIONS) else DECODER
 
 
 def resample(wave: Wave, rate: int, target: int) -> Wave:
@@ -177,8 +214,9 @@ def _read_frames(file: _ForwardFile, start: int, wanted: int | None, limit: int 
 
 
 def _go_to(file: _ForwardFile, start: int) -> None:
-    # An MP3 frame needs up to 511 bytes of the frames before it, so that the first ones after a seek come out wrong.
-    roll = min(start, file.samplerate) if file.format == "MP3" else 0
+    # An MP3 frame needs up to 511 bytes of the frames before it, a Vorbis block laps over the one before it, an Opus
+    # decoder converges: what comes right after a seek is wrong.
+    roll = min(start, file.samplerate) if file.format in ("MP3", "OGG") else 0
     file.seek(start - roll)
     file.read(roll)
 
@@ -190,22 +228,27 @@ def _past_end(offset: float, duration: float | None, length: float) -> AudioErro
     )
 
 
-def _unreadable(data: bytes, error: soundfile.LibsndfileError) -> AudioError:
-    for name, known in _UNSUPPORTED.items():
-        if known(data):
-            return AudioError(f"is {name}, which cannot be read", reason="unsupported-format", hint=_CONVERT_HINT)
+def _unreadable(error: soundfile.LibsndfileError) -> AudioError:
     if error.code == 4:  # SF_ERR_UNSUPPORTED_ENCODING
         return AudioError(f"cannot be read ({error.error_string})", reason="unsupported-format", hint=_CONVERT_HINT)
     return AudioError(f"is not audio ({error.error_string})", reason="not-audio")
 
 
-_UNSUPPORTED: Final[dict[str, Callable[[bytes], bool]]] = {
-    "an m4a or mp4 file": lambda data: data[4:8] == b"ftyp",
-    "a webm or mkv file": lambda data: data[:4] == b"\x1a\x45\xdf\xa3",
-    "an aac file": lambda data: data[0] == 0xFF and data[1:2] != b"" and data[1] & 0xF6 == 0xF0,
-    "an amr file": lambda data: data[:5] == b"#!AMR",
-    "a wma file": lambda data: data[:4] == b"\x30\x26\xb2\x75",
-}
+def _as_wav(data: bytes, kind: str) -> bytes:
+    """What FFmpeg decodes, once and whole: its seeking is not exact to the sample."""
+    try:
+        wave, rate = ffmpeg.read(data)
+    except ImportError:
+        raise AudioError(
+            f"is {kind}, which is read with PyAV: pip install 'xlst-ray[av]'",
+            reason="unsupported-format",
+            hint=f"or {_CONVERT_HINT}",
+        ) from None
+    except ValueError as error:
+        raise AudioError(f"is {kind} that FFmpeg cannot read ({error})", reason="truncated") from None
+    buffer = io.BytesIO()
+    soundfile.write(buffer, wave, rate, format="WAV", subtype="FLOAT")
+    return buffer.getvalue()
 
 
 def _refuse_truncated(data: bytes) -> None:

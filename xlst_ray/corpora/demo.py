@@ -3,10 +3,10 @@
 Its recordings are `espeak:` URLs, spoken where they are decoded.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
+from typing import Final
 
+from xlst_ray.corpora.corpus import Row
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.demo import speech
 from xlst_ray.demo.corpus import sentences
@@ -30,24 +30,25 @@ class Demo:
         self._lang = options.lang
         self._options = options.demo
 
-    def fingerprint(self) -> str:
-        """Of every row, and of espeak-ng's version; not of options that only the other language reads."""
-        rows = [[row.id, row.audio, row.text] for split in self.splits() for row in self.utterances(split)]
-        content = json.dumps(["demo 1", speech.version(), rows])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+    @property
+    def version(self) -> str:
+        return f"demo 2, espeak-ng {speech.version()}"
 
-    def splits(self) -> tuple[str, ...]:
-        return SPLITS
+    parts: Final = {split: split for split in SPLITS}
+    layout = "it is made here"
 
-    def utterances(self, split: str) -> Iterator[Utterance]:
+    def has(self, part: str) -> bool:
+        return part in SPLITS
+
+    def rows(self, part: str, split: str) -> Iterator[Row]:
         """The rows of a split; the speakers take turns."""
-        voices = cast(self._options, self._lang, split)
-        for row, pair in enumerate(sentences(self._options, f"{_SIDES[self._lang]}_{split}")):
+        voices = cast(self._options, self._lang, part)
+        for row, pair in enumerate(sentences(self._options, f"{_SIDES[self._lang]}_{part}")):
             utterance_id = f"{self._lang}-{split}-{row:05d}"
             text = pair.en if self._lang == "en" else pair.fi
             turn = row % len(voices)
             speaker = f"{self._lang}-{split}-speaker-{turn:02d}"
-            yield Utterance(
+            utterance = Utterance(
                 id=utterance_id,
                 audio=speech.url_of(text, self._lang, voices[turn], room_of(self._options, utterance_id)),
                 text=text,
@@ -57,6 +58,7 @@ class Demo:
                 group=speaker,
                 translations={"fi": pair.fi} if self._lang == "en" else {},
             )
+            yield Row(f"sentence {row + 1} of {part}", utterance)
 
 
 def read_audio(url: str) -> bytes:

@@ -6,7 +6,6 @@ many scenes share lie in `script/share/<prefix>_dialogs_<lang>.lua`. The game is
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from xlst_ray.corpora.corpus import Row
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.errors import DataError
 from xlst_ray.shards.schema import SPLITS, Utterance
@@ -51,41 +51,37 @@ class FishFillets:
     translations of the other. Rows are the lines with a transcript and a clip.
     """
 
+    version = "fish_fillets 2"
+    parts: Final = {split: split for split in SPLITS}
+    layout = _HOW_TO_GET
+
     def __init__(self, options: CorpusOptions) -> None:
         self._lang = options.lang
         self._path = options.path
 
-    def fingerprint(self) -> str:
-        """Of every row and of the sizes of the clips."""
-        rows = [
-            [row.id, row.text, row.split, row.translations, Path(row.audio).stat().st_size]
-            for split in self.splits()
-            for row in self.utterances(split)
-        ]
-        return hashlib.sha256(json.dumps(["fish_fillets 1", rows]).encode()).hexdigest()[:16]
+    def has(self, part: str) -> bool:
+        """Raises `DataError` where it is not the game's folder or has no clip in this language."""
+        if not any(self._root.glob(f"sound/**/{self._lang}/*.ogg")):
+            raise DataError(f"has no clip in {self._lang!r}", where=str(self._root), hint=_HOW_TO_GET)
+        return part in SPLITS
 
-    def splits(self) -> tuple[str, ...]:
-        self._refuse_silence()
-        return SPLITS
-
-    def utterances(self, split: str) -> Iterator[Utterance]:
+    def rows(self, part: str, split: str) -> Iterator[Row]:
         """The rows of a split, by scene, in the order of the script.
 
         Raises:
-            DataError: not the game's folder, no clip in this language, or a script that cannot be read.
+            DataError: a script that cannot be read.
         """
-        self._refuse_silence()
         for scene, its_split in self._split_of.items():
-            if its_split == split:
+            if its_split == part:
                 yield from self._scene(scene, split)
 
-    def _scene(self, scene: str, split: str) -> Iterator[Utterance]:
+    def _scene(self, scene: str, split: str) -> Iterator[Row]:
         lines = self._lines[scene]
         for name, line in lines.get(self._lang, {}).items():
             clip = self._root / "sound" / scene / self._lang / f"{name}.ogg"
             if line.text and clip.exists():
                 known = {lang: found[name].text for lang, found in lines.items() if name in found}
-                yield Utterance(
+                utterance = Utterance(
                     id=f"{scene}/{name}",
                     audio=str(clip),
                     text=line.text,
@@ -95,6 +91,7 @@ class FishFillets:
                     group=scene,
                     translations={lang: text for lang, text in known.items() if text and lang != self._lang},
                 )
+                yield Row(f"scene {scene}, {name}", utterance)
 
     @cached_property
     def _lines(self) -> dict[str, dict[str, dict[str, Line]]]:
@@ -130,10 +127,6 @@ class FishFillets:
             if (root / "script").is_dir() and (root / "sound").is_dir():
                 return root
         raise DataError("is not the game Fish Fillets NG, unpacked", where=self._path, hint=_HOW_TO_GET)
-
-    def _refuse_silence(self) -> None:
-        if not any(self._root.glob(f"sound/**/{self._lang}/*.ogg")):
-            raise DataError(f"has no clip in {self._lang!r}", where=str(self._root), hint=_HOW_TO_GET)
 
 
 def read_script(path: Path, *, original: bool = False) -> dict[str, Line]:

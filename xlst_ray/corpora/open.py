@@ -1,13 +1,30 @@
 """From options to a corpus."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from importlib import import_module
+from typing import Final
 
-from xlst_ray.corpora.corpus import Corpus
+from xlst_ray.corpora.corpus import Corpus, Reader
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.errors import ConfigError
-from xlst_ray.shards.schema import Utterance
+
+CLASSES: Final = {  # by the name of the reader, which is its module's too
+    "manifest": "Manifest",
+    "common_voice": "CommonVoice",
+    "covost": "CoVoST",
+    "fleurs": "Fleurs",
+    "hf_parquet": "HFParquet",
+    "hf_audiofolder": "HFAudioFolder",
+    "lhotse": "Lhotse",
+    "webdataset": "WebDataset",
+    "librispeech": "LibriSpeech",
+    "mls": "MLS",
+    "must_c": "MustC",
+    "mtedx": "MTEDx",
+    "europarl_st": "EuroparlST",
+    "voxpopuli": "VoxPopuli",
+    "fish_fillets": "FishFillets",
+    "demo": "Demo",
+}
 
 
 def open_corpus(options: CorpusOptions) -> Corpus:
@@ -15,44 +32,10 @@ def open_corpus(options: CorpusOptions) -> Corpus:
 
     Raises:
         ConfigError: it has no path.
-        DataError: from its methods, where it is not what the options say.
+        DataError: from here or from its methods, where it is not what the options say.
     """
-    corpus = _open(options)
-    return corpus if options.limit is None else _Limited(corpus, options.limit)
-
-
-def _open(options: CorpusOptions) -> Corpus:
-    if options.reader == "demo":
-        from xlst_ray.corpora.demo import Demo
-
-        return Demo(options)
-    if not options.path:
+    if not options.path and options.reader != "demo":
         raise ConfigError(f"the reader {options.reader} needs a path", hint="set the corpus' path to its folder")
-    if options.reader == "fish_fillets":
-        from xlst_ray.corpora.fish_fillets import FishFillets
-
-        return FishFillets(options)
-    if options.reader == "common_voice":
-        from xlst_ray.corpora.common_voice import CommonVoice
-
-        return CommonVoice(options)
-    from xlst_ray.corpora.manifest import Manifest
-
-    return Manifest(options)
-
-
-@dataclass(frozen=True)
-class _Limited:
-    """The first rows of each split of a corpus."""
-
-    corpus: Corpus
-    limit: int
-
-    def fingerprint(self) -> str:
-        return f"{self.corpus.fingerprint()}-{self.limit}"
-
-    def splits(self) -> tuple[str, ...]:
-        return self.corpus.splits()
-
-    def utterances(self, split: str) -> Iterator[Utterance]:
-        return islice(self.corpus.utterances(split), self.limit)
+    module = import_module(f"xlst_ray.corpora.{options.reader}")
+    reader: Reader = getattr(module, CLASSES[options.reader])(options)
+    return Corpus(reader, options.path or options.reader, options.splits, options.limit)

@@ -1,0 +1,6 @@
+"""Makes `tones` and `minicorpora` importable."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
