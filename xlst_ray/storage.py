@@ -200,7 +200,7 @@ def open_parquet(url: str, *, buffer_size: int = 0) -> Iterator[pq.ParquetFile]:
     """
     with open_input(url) as file:
         try:
-            yield pq.ParquetFile(file, buffer_size=buffer_size)
+            yield pq.ParquetFile(file, buffer_size=buffer_size, pre_buffer=not buffer_size)
         except (pa.ArrowException, OSError) as error:
             raise _not_parquet(url, error) from None
 

@@ -109,7 +109,8 @@ def test_help_lists_every_key_with_type_unit_default_and_meaning(job: str, capsy
         number = next((n for n, line in enumerate(lines) if line.startswith(f"  {key} : ")), None)
         assert number is not None, key
         assert field.description
-        assert lines[number + 1] == f"      {field.description}"
+        described = f"      {field.description}".splitlines()
+        assert lines[number + 1 : number + 1 + len(described)] == described
         type_and_unit, comma, default = lines[number].removeprefix(f"  {key} : ").rpartition(", ")
         assert comma
         if field.is_required():
