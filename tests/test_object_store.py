@@ -146,7 +146,7 @@ def test_a_corpus_becomes_shards_and_labels_as_it_does_on_a_disk(bucket: str, tm
         )
         options = CorpusOptions(reader="manifest", path=corpus, lang="fi")
         out, limits = storage.join(base, "prepared"), ShardOptions(rows_per_shard=2)
-        plans = plan_shards(open_corpus(options), out, limits, corpus)
+        plans = plan_shards(open_corpus(options), out, limits, corpus).urls
         counts = [convert_shard(plan, out, limits) for plan in plans]
         assert [(count["kept"], count["rejected"]) for count in counts] == [(2, {}), (1, {"missing": 1})]
         labels = storage.join(base, "labels")
