@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,7 +38,8 @@ def main() -> int:
     rows = []
     for name in arguments.names or NAMES:
         found = importlib.import_module(f"bench_{name}").bench()
-        print(table(found), flush=True)
+        for _, part in groupby(found, key=lambda row: row.bench):
+            print(table(list(part)), flush=True)
         rows += found
     about = machine()
     print(f"\n{about['cpu']}, {about['cores']} cores, {about['threads']} thread, load {about['load']}; {about['date']}")
