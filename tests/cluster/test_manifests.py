@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -136,3 +137,7 @@ def test_a_job_that_lost_its_cluster_is_submitted_again_and_may_write_a_checkpoi
     assert RAYJOB["spec"]["backoffLimit"] > 0
     variables = yaml.safe_load(RAYJOB["spec"]["runtimeEnvYAML"])["env_vars"]
     assert int(variables["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+
+
+def test_the_slurm_script_is_a_shell_script() -> None:
+    assert subprocess.run(["bash", "-n", str(ROOT / "deploy" / "slurm.sh")], check=False).returncode == 0

@@ -3,12 +3,13 @@
 import logging
 import os
 import socket
-import tempfile
 
 import ray
 import ray.data
 
 from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
+from xlst_ray.cluster.stop import signals_kept
+from xlst_ray.cluster.temporary import session_folder
 from xlst_ray.errors import ConfigError
 
 
@@ -25,11 +26,12 @@ def connect(options: ClusterOptions) -> None:
     _quieten()
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        if address == "local":
-            _start_here(options)
-        else:
-            _knock(address)
-            ray.init(address=address, logging_level=logging.WARNING)
+        with signals_kept():
+            if address == "local":
+                _start_here(options)
+            else:
+                _knock(address)
+                ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot reach the Ray cluster ({error})", where=f"cluster.address={address}") from None
 
@@ -53,8 +55,7 @@ def _start_here(options: ClusterOptions) -> None:
         num_cpus=options.cpus,
         include_dashboard=True,  # Ray Train's cleaner of stopped runs asks it which ones are alive
         logging_level=logging.WARNING,
-        # A folder of its own: stale files of another cluster break a start. Short: it holds sockets, whose paths are.
-        _temp_dir=os.environ.get("RAY_TMPDIR") or tempfile.mkdtemp(prefix="xr-", dir="/tmp"),
+        _temp_dir=session_folder(),
     )
     _refuse_what_does_not_fit(options)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
+from xlst_ray.cluster.stop import sigterm_calls
 from xlst_ray.errors import ConfigError, TrainingError, XlstError
 from xlst_ray.progress import clock, say
 from xlst_ray.train.checkpoint import (
@@ -31,7 +32,7 @@ from xlst_ray.train.checkpoint import (
     prune_checkpoints,
     read_state,
 )
-from xlst_ray.train.loop import Observer, fit
+from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
@@ -80,6 +81,7 @@ def run_training(
     Raises:
         TrainingError: the loss is no number, or workers are lost more often than `max_failures`.
         ConfigError: training without Ray into a folder that is not local.
+        Stopped: without Ray, by SIGTERM, with a checkpoint of the last update.
     """
     if cluster.workers == 0:
         return _run_here(job, folder, cluster, on_validation)
@@ -96,14 +98,17 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     def keep(_: Path | None, state: TrainState) -> None:
         updates = {*best_updates(state.validations, job.options.average, job.options.average_by), state.update}
         prune_checkpoints(checkpoints, [checkpoints / checkpoint_name(update) for update in updates])
-        if on_validation is not None:
+        if on_validation is not None and state.validated:
             on_validation(state.validations[-1])
 
     done = list_checkpoints(checkpoints)
-    observer = Observer(lambda progress: say(progress_line(job.title, progress)), keep)
+    wishes = {"wish": Wish.GO_ON}
+    observer = Observer(lambda progress: say(progress_line(job.title, progress)), keep, lambda _: wishes["wish"])
     world = World(device=_device())
     task = job.build(world, streaming=False)
-    state = fit(task, job.options, checkpoints, observer, seed=job.seed, world=world, resume=done[-1] if done else None)
+    resume = done[-1] if done else None
+    with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)):
+        state = fit(task, job.options, checkpoints, observer, seed=job.seed, world=world, resume=resume)
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
 
 
