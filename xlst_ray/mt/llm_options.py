@@ -15,7 +15,7 @@ from xlst_ray.plain_yaml import parse_yaml
 
 
 class PromptOptions(Section):
-    """How http and vllm ask for a translation."""
+    """How http asks for a translation."""
 
     preset: Literal["general", "eurollm", "tower", "translategemma", "trained-lm"] = option(
         "general",
@@ -109,20 +109,6 @@ class HttpOptions(Section):
                 f"body must not have {', '.join(clash)}: they have keys of their own, or are not supported"
             )
         return self
-
-
-class VllmOptions(Section):
-    """vLLM inside the job, by Ray Data LLM. Replicas are `cluster.translators`, of `cluster.translator_gpus` each."""
-
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "of weights and computation")
-    max_num_seqs: int = option(256, "sentences that a replica works on at once", ge=1)
-    batch_size: int = option(16, "sentences of one call; enough calls are under way to fill max_num_seqs", ge=1)
-    max_model_len: int | None = option(
-        None, "longest prompt and answer together; none: what the data needs", ge=16, unit="tokens"
-    )
-    start_timeout: float = option(1200.0, "longest wait for the first answer, loading included", gt=0, unit="s")
-    stall_timeout: float = option(600.0, "longest wait between two answers", gt=0, unit="s")
-    engine: dict[str, Any] = option({}, "further arguments of vLLM's engine, such as {gpu_memory_utilization: 0.85}")
 
 
 def _read(sources: dict[str, PairsOptions], source: str, target: str) -> list[Pair]:

@@ -8,7 +8,7 @@ from pydantic import model_validator
 from xlst_ray import storage
 from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.mt.llm_options import HttpOptions, PromptOptions, VllmOptions
+from xlst_ray.mt.llm_options import HttpOptions, PromptOptions
 from xlst_ray.mt.specification import SamplingOptions, Specification
 
 MODEL_FILES: Final = (
@@ -20,15 +20,11 @@ MODEL_FILES: Final = (
     "xlst_mt.json",
 )
 
-
 LARGE_BYTES: Final = 2**30  # of a larger file, its fingerprint covers samples
 SAMPLES: Final = 256
 SAMPLE_BYTES: Final = 2**20
 
-Engine = Literal["human", "phrasebook", "trained-lm", "transformers", "ctranslate2", "vllm", "http"]
-FOLDERS: Final = ("trained-lm", "transformers", "ctranslate2", "vllm")  # engines of a model in a folder
-NAMES: Final = ("transformers", "vllm", "http")  # engines of a model by name
-ASKING: Final = ("vllm", "http")  # engines that write prompts
+Engine = Literal["human", "phrasebook", "trained-lm", "http"]
 
 
 class EngineOptions(Section):
@@ -37,48 +33,33 @@ class EngineOptions(Section):
     engine: Engine = option(
         "trained-lm",
         "human: a column of the corpus; phrasebook: a table; trained-lm: a model of jobs/train_mt.py;"
-        " transformers, ctranslate2: encoder-decoder models (NLLB-200, MADLAD-400, OPUS-MT); vllm: an LLM in the job;"
         " http: an LLM behind OpenAI's interface",
     )
-    path: Url | None = option(
-        None, "trained-lm, transformers, ctranslate2, vllm: URL of the model's folder; the recipe fills in trained-lm's"
-    )
-    model: str | None = option(
-        None, "http: the model's name at the server; transformers, vllm: its name at a hub, in place of path"
-    )
-    revision: str | None = option(
-        None, "of `model`: a commit of the hub, or what tells one state of a served model from another"
-    )
+    path: Url | None = option(None, "trained-lm: URL of the model's folder; the recipe fills it in")
+    model: str | None = option(None, "http: the model's name at the server")
+    revision: str | None = option(None, "http: what tells one state of a served model from another")
     table: Url | None = option(None, "phrasebook: URL of a tab-separated table whose header names the languages")
     max_new_tokens_ratio: float = option(
         2.0,
-        "longest translation per token of the source (vllm, http: per character); a longer one is an error",
+        "longest translation per token of the source (http: per character); a longer one is an error",
         gt=0,
         unit="tokens/token",
     )
     max_new_tokens_margin: int = option(16, "tokens allowed on top of the ratio", ge=1, unit="tokens")
-    batch_size: int = option(
-        64, "trained-lm, transformers, ctranslate2: sentences generated together", ge=1, unit="sentences"
-    )
-    beams: int = option(1, "transformers, ctranslate2: width of the beam search; 1: greedy", ge=1)
-    prompt: PromptOptions = option(PromptOptions, "http, vllm: how to ask")
-    sampling: SamplingOptions = option(SamplingOptions, "http, vllm: how words are chosen")
+    batch_size: int = option(64, "trained-lm: sentences generated together", ge=1, unit="sentences")
+    prompt: PromptOptions = option(PromptOptions, "http: how to ask")
+    sampling: SamplingOptions = option(SamplingOptions, "http: how words are chosen")
     http: HttpOptions = option(HttpOptions, "http: the server")
-    vllm: VllmOptions = option(VllmOptions, "vllm: the engine in the job")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.engine == "phrasebook" and self.table is None:
             raise ValueError("engine phrasebook needs a table")
-        for name, engines in {"table": ("phrasebook",), "path": FOLDERS, "model": NAMES, "revision": NAMES}.items():
-            if self.engine not in engines and getattr(self, name) is not None:
-                raise ValueError(f"{name} is for engine {', '.join(engines)}, not {self.engine}")
+        for name, engine in {"table": "phrasebook", "path": "trained-lm", "model": "http", "revision": "http"}.items():
+            if self.engine != engine and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for engine {engine}, not {self.engine}")
         if self.engine == "http" and (self.http.url is None or self.model is None):
             raise ValueError("engine http needs http.url and model")
-        if self.path is not None and self.model is not None:
-            raise ValueError("give path or model, not both")
-        if self.engine in ("transformers", "vllm") and self.model is not None and self.revision is None:
-            raise ValueError(f"model {self.model} needs a revision: its commit at the hub, for it may change")
         return self
 
     def label_config(self) -> dict[str, Any]:
@@ -88,13 +69,9 @@ class EngineOptions(Section):
             return {"engine": self.engine}
         if self.engine == "trained-lm":
             return self.model_dump(mode="json", include=limits)
-        if self.engine in ASKING:
-            config = self.model_dump(mode="json", include={*limits, "model", "revision", "sampling"})
-            how = {"http": self.http.body, "vllm": {**self.vllm.engine, "dtype": self.vllm.dtype}}
-            return {**config, "prompt": self.prompt.preset if self.prompt.template is None else "template"} | {
-                self.engine: how[self.engine]
-            }
-        return self.model_dump(mode="json", include={*limits, "model", "revision", "beams"})
+        config = self.model_dump(mode="json", include={*limits, "model", "revision", "sampling"})
+        prompt = self.prompt.preset if self.prompt.template is None else "template"
+        return {**config, "prompt": prompt, "http": self.http.body}
 
     def content_fingerprint(self, source: str, target: str) -> str:
         """12 hexadecimal digits over the content of model, table, prompt, examples, glossary; of nothing for `human`.
@@ -108,29 +85,28 @@ class EngineOptions(Section):
         digest = hashlib.sha256()
         for url in self._files():
             digest.update(f"{_file_fingerprint(url)}\n".encode())
-        if self.engine in ASKING:
+        if self.engine == "http":
             digest.update(self.specify(source, target).fingerprint().encode())
         return digest.hexdigest()[:12]
 
     def specify(self, source: str, target: str) -> Specification:
-        """What http and vllm ask for a pair of languages. Raises as `PromptOptions.specify` does."""
+        """What http asks for a pair of languages. Raises as `PromptOptions.specify` does."""
         return self.prompt.specify(self.sampling, self.max_new_tokens_ratio, self.max_new_tokens_margin, source, target)
 
     def model_folder(self) -> str:
-        """The folder of the model, seen to have what every one of its kind has.
+        """The folder of the trained-lm, seen to have all its files.
 
         Raises:
             ConfigError: no path is given.
             DataError: a file is missing.
         """
-        hint = "give the folder that jobs/train_mt.py printed" if self.engine == "trained-lm" else _FOLDER_HINT
+        hint = "give the folder that jobs/train_mt.py printed"
         if self.path is None:
-            raise ConfigError(f"engine {self.engine} needs a path", hint=hint)
-        needed = MODEL_FILES if self.engine == "trained-lm" else ("config.json",)
-        missing = [name for name in needed if not storage.exists(storage.join(self.path, name))]
+            raise ConfigError("engine trained-lm needs a path", hint=hint)
+        missing = [name for name in MODEL_FILES if not storage.exists(storage.join(self.path, name))]
         if missing:
             raise DataError(
-                f"is no folder of a {self.engine} model: it has no {', '.join(missing)}", where=self.path, hint=hint
+                f"is no folder of a trained-lm model: it has no {', '.join(missing)}", where=self.path, hint=hint
             )
         return self.path
 
@@ -140,12 +116,7 @@ class EngineOptions(Section):
         if self.engine == "trained-lm":
             folder = self.model_folder()
             return [storage.join(folder, name) for name in MODEL_FILES]
-        if self.engine in FOLDERS and self.model is None:
-            return storage.list_files(self.model_folder())
         return []
-
-
-_FOLDER_HINT: Final = "give the folder that the model's save_pretrained or a download from its hub has made"
 
 
 def _file_fingerprint(url: str) -> str:
