@@ -360,7 +360,7 @@ def test_an_out_that_cannot_be_written_is_named(
         (["engine.engine=phrasebook", "engine.table={table}"], "table.tsv: has no column of the language de"),
         (["engine.path={mt}"], "translates en to nl, not en to de"),
         (["engine.path={nothing}"], "is no folder of a trained-lm"),
-        (["engine.path={shards}"], "is no folder of a trained-lm: it has no config.json"),
+        (["engine.path={shards}"], "is no folder of a trained-lm model: it has no config.json"),
         ([], "engine trained-lm needs a path"),
         (["engine.engine=phrasebook"], "engine phrasebook needs a table"),
         (["engine.engine=phrasebook", "engine.table={shards}"], "it is a folder"),

@@ -177,5 +177,5 @@ def _translation(recipe: Recipe) -> dict[str, TextScore]:
     return {
         title.removeprefix(ST_TEST): TextScore(**result.counts["translation"])
         for title, result in recipe.runner.results.items()
-        if "translation" in result.counts
+        if title.startswith(ST_TEST)
     }
