@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+import xlst_ray.audio._torchaudio  # noqa: F401  mends what transformers imports, before a test imports transformers
 from xlst_ray import storage
 from xlst_ray.shards.files import shard_name
 from xlst_ray.shards.schema import SHARD_SCHEMA

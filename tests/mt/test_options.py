@@ -16,8 +16,8 @@ from xlst_ray.mt.specification import SamplingOptions
     [
         (["engine=phrasebook"], "needs a table"),
         (["engine=human", "table=x.tsv"], "table is for engine phrasebook"),
-        (["engine=phrasebook", "table=x.tsv", "path=model"], "path is for engine trained-lm, not phrasebook"),
-        (["engine=human", "path=model"], "path is for engine trained-lm, not human"),
+        (["engine=phrasebook", "table=x.tsv", "path=model"], "path is for engine trained-lm, .*not phrasebook"),
+        (["engine=human", "path=model"], "path is for engine trained-lm, .*not human"),
         (["model=x"], "model is for engine http, not trained-lm"),
         (["engine=http", "http.url=http://x/v1"], "needs http.url and model"),
         (["engine=http", "model=x"], "needs http.url and model"),

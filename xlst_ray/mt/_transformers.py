@@ -11,6 +11,7 @@ if importlib.util.find_spec("torchaudio") is not None:
 
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -22,6 +23,7 @@ logging.disable_progress_bar()  # a bar a file, where jobs have progress lines o
 
 __all__ = [
     "AutoModelForCausalLM",
+    "AutoModelForSeq2SeqLM",
     "AutoTokenizer",
     "LlamaConfig",
     "LlamaForCausalLM",

@@ -21,6 +21,11 @@ def open_translator(options: EngineOptions, source: str, target: str) -> Transla
         from xlst_ray.mt.trained_lm import TrainedLM  # here, for transformers takes seconds to import
 
         return TrainedLM(options, source, target)
+    if options.engine in ("transformers", "ctranslate2"):
+        from xlst_ray.mt.seq2seq import CTranslate2Seq2Seq, TransformersSeq2Seq
+
+        kind = TransformersSeq2Seq if options.engine == "transformers" else CTranslate2Seq2Seq
+        return kind(options, source, target)
     if options.engine == "http":
         from xlst_ray.mt.http_llm import HttpLLM
 

@@ -24,7 +24,8 @@ LARGE_BYTES: Final = 2**30  # of a larger file, its fingerprint covers samples
 SAMPLES: Final = 256
 SAMPLE_BYTES: Final = 2**20
 
-Engine = Literal["human", "phrasebook", "trained-lm", "http"]
+Engine = Literal["human", "phrasebook", "trained-lm", "transformers", "ctranslate2", "http"]
+FOLDERS: Final = ("trained-lm", "transformers", "ctranslate2")  # engines of a model in a folder
 
 
 class EngineOptions(Section):
@@ -33,9 +34,12 @@ class EngineOptions(Section):
     engine: Engine = option(
         "trained-lm",
         "human: a column of the corpus; phrasebook: a table; trained-lm: a model of jobs/train_mt.py;"
+        " transformers, ctranslate2: encoder-decoder models (NLLB-200, MADLAD-400, OPUS-MT);"
         " http: an LLM behind OpenAI's interface",
     )
-    path: Url | None = option(None, "trained-lm: URL of the model's folder; the recipe fills it in")
+    path: Url | None = option(
+        None, "trained-lm, transformers, ctranslate2: URL of the model's folder; the recipe fills in trained-lm's"
+    )
     model: str | None = option(None, "http: the model's name at the server")
     revision: str | None = option(None, "http: what tells one state of a served model from another")
     table: Url | None = option(None, "phrasebook: URL of a tab-separated table whose header names the languages")
@@ -46,7 +50,10 @@ class EngineOptions(Section):
         unit="tokens/token",
     )
     max_new_tokens_margin: int = option(16, "tokens allowed on top of the ratio", ge=1, unit="tokens")
-    batch_size: int = option(64, "trained-lm: sentences generated together", ge=1, unit="sentences")
+    batch_size: int = option(
+        64, "trained-lm, transformers, ctranslate2: sentences generated together", ge=1, unit="sentences"
+    )
+    beams: int = option(1, "transformers, ctranslate2: width of the beam search; 1: greedy", ge=1)
     prompt: PromptOptions = option(PromptOptions, "http: how to ask")
     sampling: SamplingOptions = option(SamplingOptions, "http: how words are chosen")
     http: HttpOptions = option(HttpOptions, "http: the server")
@@ -55,9 +62,10 @@ class EngineOptions(Section):
     def _consistent(self) -> Self:
         if self.engine == "phrasebook" and self.table is None:
             raise ValueError("engine phrasebook needs a table")
-        for name, engine in {"table": "phrasebook", "path": "trained-lm", "model": "http", "revision": "http"}.items():
-            if self.engine != engine and getattr(self, name) is not None:
-                raise ValueError(f"{name} is for engine {engine}, not {self.engine}")
+        only = {"table": ("phrasebook",), "path": FOLDERS, "model": ("http",), "revision": ("http",)}
+        for name, engines in only.items():
+            if self.engine not in engines and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for engine {', '.join(engines)}, not {self.engine}")
         if self.engine == "http" and (self.http.url is None or self.model is None):
             raise ValueError("engine http needs http.url and model")
         return self
@@ -69,6 +77,8 @@ class EngineOptions(Section):
             return {"engine": self.engine}
         if self.engine == "trained-lm":
             return self.model_dump(mode="json", include=limits)
+        if self.engine in FOLDERS:
+            return self.model_dump(mode="json", include={*limits, "beams"})
         config = self.model_dump(mode="json", include={*limits, "model", "revision", "sampling"})
         prompt = self.prompt.preset if self.prompt.template is None else "template"
         return {**config, "prompt": prompt, "http": self.http.body}
@@ -94,19 +104,20 @@ class EngineOptions(Section):
         return self.prompt.specify(self.sampling, self.max_new_tokens_ratio, self.max_new_tokens_margin, source, target)
 
     def model_folder(self) -> str:
-        """The folder of the trained-lm, seen to have all its files.
+        """The folder of the model, seen to have what every one of its kind has.
 
         Raises:
             ConfigError: no path is given.
             DataError: a file is missing.
         """
-        hint = "give the folder that jobs/train_mt.py printed"
+        hint = "give the folder that jobs/train_mt.py printed" if self.engine == "trained-lm" else _FOLDER_HINT
         if self.path is None:
-            raise ConfigError("engine trained-lm needs a path", hint=hint)
-        missing = [name for name in MODEL_FILES if not storage.exists(storage.join(self.path, name))]
+            raise ConfigError(f"engine {self.engine} needs a path", hint=hint)
+        needed = MODEL_FILES if self.engine == "trained-lm" else ("config.json",)
+        missing = [name for name in needed if not storage.exists(storage.join(self.path, name))]
         if missing:
             raise DataError(
-                f"is no folder of a trained-lm model: it has no {', '.join(missing)}", where=self.path, hint=hint
+                f"is no folder of a {self.engine} model: it has no {', '.join(missing)}", where=self.path, hint=hint
             )
         return self.path
 
@@ -116,7 +127,12 @@ class EngineOptions(Section):
         if self.engine == "trained-lm":
             folder = self.model_folder()
             return [storage.join(folder, name) for name in MODEL_FILES]
+        if self.engine in FOLDERS:
+            return storage.list_files(self.model_folder())
         return []
+
+
+_FOLDER_HINT: Final = "give the folder that the model's save_pretrained or a download from its hub has made"
 
 
 def _file_fingerprint(url: str) -> str:
