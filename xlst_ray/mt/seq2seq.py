@@ -49,11 +49,11 @@ class Seq2Seq(ABC):
     def _read(self, source: Sequence[int], written: Sequence[int]) -> Translation:
         end = self._tokens.tokenizer.eos_token_id
         tokens = written[: written.index(end)] if end in written else written  # what follows is padding
-        counts = {"input_tokens": len(source), "output_tokens": min(len(tokens), self._limit(source))}
+        read, wrote = len(source), min(len(tokens), self._limit(source))
         if len(tokens) >= self._limit(source):
-            return Translation(None, "error", "too long", **counts)
+            return Translation(None, "error", "too long", read, wrote)
         text = tidy(self._tokens.tokenizer.decode(tokens, skip_special_tokens=True))
-        return Translation(text, "ok", **counts) if text else Translation(None, "error", "empty", **counts)
+        return Translation(text, "ok", None, read, wrote) if text else Translation(None, "error", "empty", read, wrote)
 
 
 class TransformersSeq2Seq(Seq2Seq):
