@@ -364,7 +364,10 @@ def test_an_out_that_cannot_be_written_is_named(
         ([], "engine trained-lm needs a path"),
         (["engine.engine=phrasebook"], "engine phrasebook needs a table"),
         (["engine.engine=phrasebook", "engine.table={shards}"], "it is a folder"),
-        (["engine.engine=human", "engine.path={mt}"], "path is for engine trained-lm, transformers, ctranslate2, not human"),
+        (
+            ["engine.engine=human", "engine.path={mt}"],
+            "path is for engine trained-lm, transformers, ctranslate2, not human",
+        ),
     ],
 )
 def test_a_language_that_no_engine_has_is_refused(
