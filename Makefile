@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench format setup clean help
+.PHONY: demo test test-cluster lint bench format setup clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ demo: $(READY)  ## run the recipe on the built-in corpus: about 15 minutes on tw
 
 test: $(READY) lint  ## format, lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-cluster: $(READY)  ## what takes minutes: sweeps, clusters on this machine, authentication, nodes that are lost; by hand
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

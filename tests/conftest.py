@@ -26,7 +26,7 @@ def ray_cluster() -> None:
     connect(ClusterOptions(address="local", cpus=2))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kill_when() -> Callable[[Sequence[str], Callable[[], bool]], None]:
     """Runs a command and kills it, with all its processes, by signal 9 as soon as a condition holds."""
 

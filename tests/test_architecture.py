@@ -15,7 +15,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 
 BASE = ("errors", "languages", "plain_yaml", "config", "progress", "storage")
 ROOMS = (
-    *BASE, "text", "audio", "shards", "demo", "corpora", "batches", "model", "train", "mt", "score", "report",
+    *BASE, "text", "audio", "shards", "demo", "corpora", "batches", "model", "train", "mt", "score", "sweep", "report",
     "cluster", "stages", "recipe",
 )  # fmt: skip
 ENTRANCE = ("cli",)  # of the jobs: stands on config and errors, and nothing stands on it

@@ -68,6 +68,28 @@ def test_sections_are_frozen_and_replaced_with_the_same_checks() -> None:
         train.replace(lrr=1.0)
 
 
+def test_values_at_dotted_keys_are_read_and_replaced() -> None:
+    class Plan(Section):
+        freeze: dict[str, int] = option({}, "pattern -> update")
+        job: Job = option(..., "the job")
+
+    plan = Plan(job=Job(name="x", engines={"a": Engine(kind="model")}))
+    changed = plan.with_keys({"freeze.encoder.layers.*": 5, "job.train.lr": 2.0, "job.engines.a.kind": "table"}, "here")
+    assert changed.freeze == {"encoder.layers.*": 5}
+    assert (changed.job.train.lr, changed.job.engines["a"].kind, changed.job.name) == (2.0, "table", "x")
+    assert changed.value_at("freeze.encoder.layers.*") == 5
+    assert plan.value_at("freeze.encoder.layers.*") is None
+    assert changed.with_keys({"freeze": {"decoder.*": 1}}, "here").freeze == {"decoder.*": 1}  # replaced, not merged
+    with pytest.raises(ConfigError, match=r"here: unknown key job.train.lrr\n  -> did you mean job.train.lr\?"):
+        plan.with_keys({"job.train.lrr": 1.0}, "here")
+    with pytest.raises(ConfigError, match=r"here: job.train.lr: "):
+        plan.with_keys({"job.train.lr": -1.0}, "here")
+    with pytest.raises(ConfigError, match=r"unknown key job\.nmae"):
+        plan.value_at("job.nmae")
+    overridden = load(Plan, None, ["freeze.encoder.layers.*=7", "job.name=y"])
+    assert overridden.freeze == {"encoder.layers.*": 7}
+
+
 @settings(deadline=None)
 @given(
     lr=st.floats(min_value=1e-300, max_value=1e300),

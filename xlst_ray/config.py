@@ -36,6 +36,39 @@ class Section(BaseModel):
         """A copy with some fields changed, validated again."""
         return type(self).model_validate({**dict(self), **changes})
 
+    def value_at(self, key: str) -> Any:
+        """The JSON value at a dotted key; none for an entry that a mapping lacks.
+
+        Raises:
+            ConfigError: unknown key.
+        """
+        parts = _parts(type(self), key)
+        _refuse_unknown(type(self), _nest(parts, None), where=key)
+        value: Any = self.resolved()
+        for part in parts:
+            value = None if value is None else value.get(part)
+        return value
+
+    def with_keys(self, changes: Mapping[str, Any], where: str) -> Self:
+        """A copy with the values at some dotted keys replaced, checked as a file's are.
+
+        Raises:
+            ConfigError: unknown key, or values that do not fit; `where` says whose they are.
+        """
+        values = self.resolved()
+        for key, value in changes.items():
+            parts = _parts(type(self), key)
+            _refuse_unknown(type(self), _nest(parts, value), where=where)
+            *path, last = parts
+            inner = values
+            for part in path:
+                inner = inner.setdefault(part, {})
+            inner[last] = value
+        try:
+            return type(self).model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(error), where=where) from None
+
 
 S = TypeVar("S", bound=Section)
 
@@ -85,9 +118,7 @@ def load(kind: type[S], file: str | Path | None = None, overrides: Sequence[str]
             raise ConfigError(
                 f"cannot read the override {override!r}", hint="write key.sub=value, such as train.lr=1e-3"
             )
-        change: Any = _parse_value(value, override)
-        for part in reversed(key.split(".")):
-            change = {part: change}
+        change = _nest(_parts(kind, key), _parse_value(value, override))
         _refuse_unknown(kind, change, where="override")
         values = _merge(values, change)
     places = [str(place) for place in (file, "overrides" if overrides else None) if place is not None]
@@ -167,6 +198,30 @@ def _entry_of(annotation: Any) -> type[Section] | None:
     """The section that a `dict[str, Section]` field holds, else none."""
     args = typing.get_args(annotation)
     return _section_of(args[1]) if typing.get_origin(annotation) is dict and len(args) == 2 else None
+
+
+def _parts(kind: type[Section], key: str) -> list[str]:
+    """A dotted key's parts: what names an entry of a plain mapping may itself hold dots, such as a parameter's name."""
+    name, _, rest = key.partition(".")
+    field = kind.model_fields.get(name)
+    if not rest:
+        return [name]
+    if field is None:
+        return key.split(".")
+    section, entry = _section_of(field.annotation), _entry_of(field.annotation)
+    if section is not None:
+        return [name, *_parts(section, rest)]
+    if entry is not None:
+        entry_name, _, rest = rest.partition(".")
+        return [name, entry_name, *(_parts(entry, rest) if rest else [])]
+    is_mapping = typing.get_origin(field.annotation) is dict
+    return [name, rest] if is_mapping else key.split(".")
+
+
+def _nest(parts: Sequence[str], value: Any) -> Any:
+    for part in reversed(parts):
+        value = {part: value}
+    return value
 
 
 def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str = "") -> None:

@@ -16,6 +16,7 @@ from xlst_ray.stages.prepare import PrepareOptions
 from xlst_ray.stages.pseudo_label import LabelOptions
 from xlst_ray.stages.train import SpeechOptions
 from xlst_ray.stages.train_mt import MTOptions
+from xlst_ray.sweep.options import SearchOptions
 from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import LeakageOptions
 from xlst_ray.text.normalise import TextOptions
@@ -68,6 +69,7 @@ class Experiment(Section):
     finetune: PhaseOptions = option(PhaseOptions, "target ASR")
     engines: dict[str, EngineChoice] = option({}, "what translates in the arm st-mt, by name")
     evaluate: EvaluateOptions = option(EvaluateOptions, "beam search and scores")
+    search: SearchOptions = option(SearchOptions, "what a sweep of target ASR varies; for jobs/tune.py alone")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
     @model_validator(mode="after")

@@ -15,20 +15,20 @@ from xlst_ray.report.results import Group
 
 # Okabe & Ito's palette: told apart by the colour-blind, and legible on white and on black.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a")
-_INK: Final = "#010203"  # stands for the page's text colour until the SVG is written
+INK: Final = "#010203"  # stands for the page's text colour until the SVG is written
 _WIDTH: Final = 6.4  # inches; small enough that its letters are read on a phone
 
 _STYLE: Final = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
 }
 
@@ -43,15 +43,15 @@ def plot_wer(groups: Sequence[Group]) -> str:
             count = len(group.results)
             for turn, result in enumerate(group.results):
                 height = place + (turn - (count - 1) / 2) * min(0.2, 0.5 / count)
-                axes.plot(result.wer_interval, (height, height), color=_INK, linewidth=1.2)
-                axes.plot(result.wer, height, marker="o", markersize=4, color=_INK)
+                axes.plot(result.wer_interval, (height, height), color=INK, linewidth=1.2)
+                axes.plot(result.wer, height, marker="o", markersize=4, color=INK)
         axes.set_yticks(range(len(groups)), [f"{group.label}\n{group.wer.mean:.1f} %" for group in groups])
         axes.invert_yaxis()
         axes.set_xlim(left=0)
         axes.set_xlabel("WER, %")
         axes.tick_params(axis="y", length=0)
 
-    return _svg(draw, height=0.9 + 0.62 * len(groups), label=f"WER by arm, {groups[0].test}")
+    return svg(draw, height=0.9 + 0.62 * len(groups), label=f"WER by arm, {groups[0].test}")
 
 
 def plot_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
@@ -60,7 +60,7 @@ def plot_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2 if with_accuracy else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for (name, points), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+        for (name, points), colour in zip(curves.items(), cycle(len(curves)), strict=True):
             _line(panels[0], points, "train_loss", color=colour, linewidth=1, linestyle="--")
             _line(panels[0], points, "dev_loss", color=colour, linewidth=1.8)
             if with_accuracy:
@@ -74,7 +74,7 @@ def plot_curves(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
         panels[0].legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=2, fontsize=10)
 
     legend = 0.24 * ((len(curves) + 1) // 2)
-    return _svg(draw, height=(5.2 if with_accuracy else 3.2) + legend, label="learning curves")
+    return svg(draw, height=(5.2 if with_accuracy else 3.2) + legend, label="learning curves")
 
 
 def plot_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], unit: str) -> str:
@@ -82,7 +82,7 @@ def plot_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], un
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for (name, values), colour in zip(counts.items(), _cycle(len(counts)), strict=True):
+        for (name, values), colour in zip(counts.items(), cycle(len(counts)), strict=True):
             shares = [100 * value / max(sum(values), 1) for value in values]
             axes.stairs(shares, [*edges, 2 * edges[-1] - edges[-2]], color=colour, linewidth=1.8, label=name)
         axes.set_xlabel(unit)
@@ -90,7 +90,7 @@ def plot_histogram(edges: Sequence[int], counts: Mapping[str, Sequence[int]], un
         axes.set_ylim(bottom=0)
         axes.legend()
 
-    return _svg(draw, height=3.0, label=f"histogram: {unit}")
+    return svg(draw, height=3.0, label=f"histogram: {unit}")
 
 
 def plot_histograms(
@@ -111,7 +111,7 @@ def plot_histograms(
         for axes in list(panels)[len(counts) :]:
             axes.remove()
 
-    return _svg(draw, height=1.5 * ((len(counts) + 1) // 2), label="scores of the labels")
+    return svg(draw, height=1.5 * ((len(counts) + 1) // 2), label="scores of the labels")
 
 
 def _line(axes: Any, points: Sequence[CurvePoint], value: str, **style: Any) -> None:
@@ -121,11 +121,11 @@ def _line(axes: Any, points: Sequence[CurvePoint], value: str, **style: Any) -> 
         axes.plot(*zip(*known, strict=True), marker="o" if len(known) == 1 else None, markersize=4, **style)
 
 
-def _cycle(count: int) -> list[str]:
+def cycle(count: int) -> list[str]:
     return [COLOURS[place % len(COLOURS)] for place in range(count)]
 
 
-def _svg(draw: Callable[[Figure], None], *, height: float, label: str) -> str:
+def svg(draw: Callable[[Figure], None], *, height: float, label: str) -> str:
     """The drawing as an <svg> element; its label is read aloud, and keeps the ids of two plots on a page apart."""
     with rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -134,7 +134,7 @@ def _svg(draw: Callable[[Figure], None], *, height: float, label: str) -> str:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor").strip()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").strip()
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

@@ -53,7 +53,7 @@ def rate_interval(counts: Sequence[ErrorCounts], blocks: Sequence[str], options:
         ValueError: not one block name an utterance.
     """
     rate(counts)  # refuses a test set without any reference
-    members, description = _members(blocks, len(counts))
+    members, description = block_members(blocks, len(counts))
     tail = (1 - options.confidence) / 2
     rates = _resampled_rates([counts], members, options)[0]
     low, high = np.quantile(rates, [tail, 1 - tail])
@@ -75,7 +75,7 @@ def paired_p_value(
     if [count.reference for count in ours] != [count.reference for count in theirs]:
         raise ValueError("the two systems were not scored on the same utterances")
     rate(ours)
-    members, _ = _members(blocks, len(ours))
+    members, _ = block_members(blocks, len(ours))
     one, other = _resampled_rates([ours, theirs], members, options)
     difference = one - other
     fewest = min(int(np.sum(difference <= 0)), int(np.sum(difference >= 0)))
@@ -87,8 +87,12 @@ def over_seeds(values: Sequence[float]) -> Spread:
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
-def _members(blocks: Sequence[str], utterances: int) -> tuple[NDArray[np.intp], str]:
-    """The number of each utterance's block, and what the blocks are."""
+def block_members(blocks: Sequence[str], utterances: int) -> tuple[NDArray[np.intp], str]:
+    """The number of each utterance's block, and what the blocks are (`14 groups`).
+
+    Raises:
+        ValueError: not one block name an utterance.
+    """
     if len(blocks) != utterances:
         raise ValueError(f"{utterances} utterances, {len(blocks)} block names")
     names = [("group", block) if block else ("utterance", str(place)) for place, block in enumerate(blocks)]
