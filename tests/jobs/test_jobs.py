@@ -35,6 +35,7 @@ KINDS = {
     "transcribe": "TranscribeJob",
     "validate": "ValidateJob",
     "run": "Experiment",
+    "tune": "Experiment",
 }
 TESTED_WITH_CLUSTERS = {"submit", "doctor"}  # they do no work themselves
 
@@ -58,7 +59,7 @@ def kind(job: str) -> type[Section]:
 
 def start(job: str, *arguments: str) -> int:
     loaded = MODULES[job]
-    work = loaded.run_experiment if job == "run" else loaded.work
+    work = getattr(loaded, {"run": "run_experiment", "tune": "run_sweep"}.get(job, "work"))
     return run_job(kind(job), work, loaded.__doc__, list(arguments))
 
 
@@ -171,6 +172,10 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
         ("run", ["engines.new.labels.buckets=4"], "engines.new has neither a path nor sentence pairs"),
         ("run", ["engines.lm.labels.engine.engine=human"], "that is the arm st-human"),
         ("run", ["source.shards.min_seconds=9", "source.shards.max_seconds=3"], "min_seconds 9.0 is above"),
+        ("tune", [], "nothing is to vary"),
+        ("tune", ["search.preset=quick", "search.stop=pbt"], "copies the weights of one running trial into another"),
+        ("tune", ["search.preset=quick", "search.grace=300"], "none would be stopped"),
+        ("tune", ["search.space.seeds.choice=[1]"], "seeds may not vary"),
         ("run", ["target.shards.min_chars=9", "target.shards.max_chars=3"], "min_chars 9 is above"),
     ],
 )
