@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,20 @@ import pyarrow as pa
 import pytest
 import tones
 from pyarrow import fs
+from text_shards import write_text_shards
 
 from xlst_ray import storage
 from xlst_ray.batches.options import BatchOptions
+from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.corpora.convert import convert_shard, plan_shards
 from xlst_ray.corpora.open import open_corpus
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.labels import human_labels
+from xlst_ray.mt.options import EngineOptions
 from xlst_ray.shards.files import read_shard, shard_urls
 from xlst_ray.shards.options import ShardOptions
+from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.stage import Stage, run_stage
 
 pytest.importorskip("moto.server", reason="moto's server plays the object store")
@@ -161,6 +166,21 @@ def test_a_corpus_becomes_shards_and_labels_as_it_does_on_a_disk(bucket: str, tm
     storage.delete(f"{bucket}/corpus/clips")
     assert [convert_shard(plan, f"{bucket}/prepared", limits) for plan in plans] == counts, "nothing is decoded again"
     assert storage.list_files(f"{bucket}/prepared", recursive=True) == written
+
+
+def test_labels_at_the_root_of_a_bucket_keep_their_translations_in_it(bucket: str, tmp_path: Path) -> None:
+    write_text_shards(f"{bucket}/text", [["a", "b"]])
+    (tmp_path / "pairs.tsv").write_text("en\tfi\na\tA\nb\tB\n")
+    store = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"], allow_bucket_creation=True)
+    store.create_dir("labels")
+    options = LabelOptions(engine=EngineOptions(engine="phrasebook", table=str(tmp_path / "pairs.tsv")))
+    labelling = open_labelling(options, f"{bucket}/text", ["fi"], "s3://labels", None, ClusterOptions(translators=0))
+    (one,) = labelling.sets
+    run_stage(one.stage, one.folder, partial(labelling.write, "fi"))
+    assert storage.read_table("s3://labels/train/shard-00000.parquet")["translation"].to_pylist() == ["A", "B"]
+    kept = [url for url in storage.list_files("s3://labels", ".parquet", recursive=True) if "/en-fi-" in url]
+    assert kept
+    assert all(url.startswith("s3://labels/translations/en-fi-") for url in kept)
 
 
 def test_a_stage_is_done_once(bucket: str) -> None:

@@ -38,6 +38,24 @@ def test_join() -> None:
     assert storage.join("s3://bucket", "b") == "s3://bucket/b"
 
 
+@pytest.mark.parametrize(
+    ("url", "folder"),
+    [
+        ("/a/b", "/a"),
+        ("/a/b/", "/a"),
+        ("/a", "/"),
+        ("/", "/"),
+        ("s3://bucket/a/b", "s3://bucket/a"),
+        ("s3://bucket/a/", "s3://bucket"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("file:///a", "file:///"),
+    ],
+)
+def test_parent(url: str, folder: str) -> None:
+    assert storage.parent(url) == folder
+
+
 def test_list_files_is_sorted_and_leaves_out_what_is_half_written(tmp_path: Path) -> None:
     for name in ("b.x", "a.x", "c.y", "sub/d.x", ".a.x.1234.tmp"):
         storage.write_bytes(str(tmp_path / name), b"")

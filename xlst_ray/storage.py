@@ -49,6 +49,13 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def parent(url: str) -> str:
+    """The folder that a folder or file is in; of a bucket or of `/`, which are in none, itself. Paths are absolute."""
+    scheme, separator, path = url.rstrip("/").rpartition("://")
+    above = path.rpartition("/")[0] or ("/" if url.startswith("/") or path.startswith("/") else path)
+    return f"{scheme}{separator}{above}"
+
+
 def exists(url: str) -> bool:
     filesystem, path = locate(url)
     return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)

@@ -10,15 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from text_shards import read_labels, write_text_shards
 
-from xlst_ray import storage
 from xlst_ray.cli import run_job
-from xlst_ray.shards.schema import SHARD_SCHEMA
 from xlst_ray.stages.pseudo_label import _outside
-from xlst_ray.stages.stage import Stage, run_stage
 
 JOB = Path(__file__).parent.parent.parent / "jobs" / "pseudo_label.py"
 KillWhen = Callable[[Sequence[str], Callable[[], bool]], None]
@@ -84,21 +81,6 @@ def server() -> Iterator[Server]:
     server.close()
 
 
-def write_shards(folder: Path, texts: Sequence[Sequence[str]]) -> None:
-    def work(out: str) -> dict[str, Any]:
-        for number, shard in enumerate(texts):
-            rows = [
-                {"id": f"{number}-{row}", "audio": b"", "duration": 1.0, "text": text, "lang": "en", "speaker": "",
-                 "group": "", "translations": []}
-                for row, text in enumerate(shard)
-            ]  # fmt: skip
-            storage.write_table(f"{out}/train/shard-{number:05d}.parquet", pa.Table.from_pylist(rows, SHARD_SCHEMA))
-        return {"train": {"kept": sum(map(len, texts))}}
-
-    stage = Stage("prepare-en", {"corpus": {"reader": "manifest", "lang": "en"}}, {"corpus": json.dumps(texts)})
-    run_stage(stage, str(folder), work)
-
-
 def arguments(server: Server, shards: Path, out: Path, *further: str) -> list[str]:
     return [
         f"shards={shards}", f"out={out}", "engine.engine=http", f"engine.http.url={server.url}", "engine.model=shouter",
@@ -116,11 +98,7 @@ def start(given: Sequence[str]) -> int:
 
 
 def labels(folder: Path) -> dict[str, str | None]:
-    """Translations by row, each row seen to be there once."""
-    rows = [row for path in sorted(folder.glob("train/*.parquet")) for row in pq.read_table(path).to_pylist()]
-    found = {row["id"]: row["translation"] for row in rows}
-    assert len(found) == len(rows)
-    return found
+    return {name: row["translation"] for name, row in read_labels(folder).items()}
 
 
 def files(folder: Path) -> dict[Path, int]:
@@ -139,7 +117,7 @@ def test_killed_twice_every_row_is_there_once_and_nothing_finished_is_done_again
     server: Server, tmp_path: Path, kill_when: KillWhen
 ) -> None:
     shards, out, kept = tmp_path / "shards", tmp_path / "labels", tmp_path / "translations"
-    write_shards(shards, TEXTS)
+    write_text_shards(shards, TEXTS)
     given = arguments(server, shards, out, "buckets=8")
     command = [sys.executable, str(JOB), *given]
     distinct = {text for shard in TEXTS for text in shard}
@@ -175,7 +153,7 @@ def test_killed_twice_every_row_is_there_once_and_nothing_finished_is_done_again
 def test_a_server_that_goes_away_ends_the_job_with_one_line_and_the_same_command_goes_on(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", TEXTS)
+    write_text_shards(tmp_path / "shards", TEXTS)
     server.failing = {text for shard in TEXTS for text in shard}
     given = arguments(server, tmp_path / "shards", tmp_path / "labels")
     url = server.url
@@ -192,8 +170,8 @@ def test_a_server_that_goes_away_ends_the_job_with_one_line_and_the_same_command
 def test_several_targets_another_corpus_and_a_retry_ask_only_for_what_is_missing(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "one", [["a", "b", "a"], ["c", ""]])
-    write_shards(tmp_path / "two", [["b", "d"]])
+    write_text_shards(tmp_path / "one", [["a", "b", "a"], ["c", ""]])
+    write_text_shards(tmp_path / "two", [["b", "d"]])
     server.failing = {"c"}
     both = ["target=[fi,et]", "engine.prompt.preset=general"]
     assert start(arguments(server, tmp_path / "one", tmp_path / "out", *both)) == 0
@@ -230,7 +208,7 @@ def test_several_targets_another_corpus_and_a_retry_ask_only_for_what_is_missing
 def test_a_dry_run_translates_its_sample_alone_and_tells_what_the_whole_takes(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", TEXTS)
+    write_text_shards(tmp_path / "shards", TEXTS)
     given = arguments(server, tmp_path / "shards", tmp_path / "labels", "price.input=1000", "price.output=2000")
     assert start([*given, "--dry-run"]) == 0
     assert not server.asked
@@ -253,7 +231,7 @@ def test_a_cap_stops_the_job_and_a_higher_one_goes_on(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xlst_ray.mt.translate.CAPPED_PORTION", 4)
-    write_shards(tmp_path / "shards", TEXTS)
+    write_text_shards(tmp_path / "shards", TEXTS)
     given = arguments(server, tmp_path / "shards", tmp_path / "labels", "price.output=1e6", "buckets=4")  # 3 each
     assert start([*given, "price.cap=300"]) == 2
     err = capsys.readouterr().err
@@ -270,7 +248,7 @@ def test_a_cap_stops_the_job_and_a_higher_one_goes_on(
 def test_a_changed_threshold_makes_a_page_and_nothing_else(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", [["the old house is red", "yes"]])
+    write_text_shards(tmp_path / "shards", [["the old house is red", "yes"]])
     given = arguments(server, tmp_path / "shards", tmp_path / "labels")
     assert start(given) == 0
     out = capsys.readouterr().out
@@ -298,7 +276,7 @@ def test_a_changed_threshold_makes_a_page_and_nothing_else(
 def test_wrong_input_is_refused_before_anything_is_sent(
     further: list[str], says: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", [["a"]])
+    write_text_shards(tmp_path / "shards", [["a"]])
     assert start(arguments(server, tmp_path / "shards", tmp_path / "labels", *further)) == 2
     assert says in capsys.readouterr().err
     assert not server.asked
@@ -308,7 +286,7 @@ def test_wrong_input_is_refused_before_anything_is_sent(
 def test_shards_without_transcripts_are_refused(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", [["", " "], [""]])
+    write_text_shards(tmp_path / "shards", [["", " "], [""]])
     assert start(arguments(server, tmp_path / "shards", tmp_path / "labels")) == 2
     assert "no transcript in 3 rows: there is nothing to translate" in capsys.readouterr().err
 
@@ -316,7 +294,7 @@ def test_shards_without_transcripts_are_refused(
 def test_a_label_folder_of_another_fingerprint_is_refused_and_stays(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_shards(tmp_path / "shards", [["a"]])
+    write_text_shards(tmp_path / "shards", [["a"]])
     given = arguments(server, tmp_path / "shards", tmp_path / "labels")
     assert start(given) == 0
     before, server.asked = files(tmp_path / "labels"), Counter()

@@ -11,7 +11,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.labels import human_labels
 from xlst_ray.mt.scores import RATIO_EDGES, median_ratio, review_labels, score_labels
 from xlst_ray.shards.files import shard_urls
-from xlst_ray.shards.scores import read_refusals, read_scores, scores_url
+from xlst_ray.shards.scores import iter_translations, read_refusals, read_scores, scores_url
 from xlst_ray.text.keep import NAMES, KeepOptions
 
 ROWS = [
@@ -61,6 +61,9 @@ def test_thresholds_refuse_at_reading(labelled: tuple[str, str]) -> None:
     assert read_refusals(shard, labels, ids(), strict) == [None, "copied", None, "stock", "stock", "repetition"]
     with pytest.raises(DataError, match="out of step"):
         read_refusals(shard, labels, ids()[:-1], strict)
+    folder = shard.removesuffix("/train/shard-00000.parquet")
+    assert list(iter_translations(folder, "train", labels, strict)) == ["das alte haus ist rot"]
+    assert len(list(iter_translations(folder, "train", labels, None))) == 5
 
 
 def test_the_review_counts_every_row_and_shows_some(labelled: tuple[str, str]) -> None:

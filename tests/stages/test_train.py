@@ -1,11 +1,13 @@
 """A training that starts from a checkpoint in transformers' Speech2Text layout."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tones
 import torch
 from safetensors.torch import load_file
+from text_shards import write_text_shards
 
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
@@ -14,8 +16,13 @@ from xlst_ray.errors import TransferError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import save_speech2text
+from xlst_ray.mt.options import EngineOptions
+from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
+from xlst_ray.stages.score_labels import score_and_report
 from xlst_ray.stages.stage import Stage, run_stage
+from xlst_ray.stages.text import read_vocabulary
 from xlst_ray.stages.train import SpeechData, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.text.keep import NAMES, KeepOptions
 from xlst_ray.text.speech2text import write_tokenizer
 from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
 from xlst_ray.train.options import TrainOptions
@@ -102,3 +109,26 @@ def test_a_conformer_takes_over_the_decoder_and_the_subsampler(
     for name, tensor in load_file(checkpoint / "model.safetensors").items():
         if name.startswith(("model.decoder.", "model.encoder.conv.")):
             torch.testing.assert_close(trained[name.removeprefix("model.")], tensor, atol=1e-7, rtol=0)
+
+
+def test_a_vocabulary_is_of_the_labels_that_are_kept(tmp_path: Path) -> None:
+    shards, labels, alone = f"{tmp_path}/shards", f"{tmp_path}/labels", ClusterOptions(translators=0)
+    write_text_shards(shards, [["the cat sleeps", "the dog barks"]])
+    (tmp_path / "pairs.tsv").write_text("en\tfi\nthe cat sleeps\tkissa nukkuu\nthe dog barks\tщщщщ\n")
+    engine = EngineOptions(engine="phrasebook", table=f"{tmp_path}/pairs.tsv")
+    labelling = open_labelling(LabelOptions(engine=engine), shards, ["fi"], labels, None, alone)
+    (one,) = labelling.sets
+    run_stage(one.stage, one.folder, partial(labelling.write, "fi"))
+    keep = KeepOptions(**{**dict.fromkeys(NAMES), "script": 0.8})
+    score_and_report(shards, labels, keep, alone)
+    pieces = [
+        read_vocabulary(
+            speech_data(
+                OPTIONS.text, VocabularyOptions(kind="char"), shards=shards, labels=labels, init=None, vocabulary=None,
+                held_out=None, out=f"{tmp_path}/out", keep=chosen,
+            ).vocabulary
+        ).pieces
+        for chosen in (None, keep)
+    ]  # fmt: skip
+    assert ["щ" in some for some in pieces] == [True, False]
+    assert all("k" in some for some in pieces)

@@ -23,7 +23,8 @@ from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.pairs import Pair
 from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
-from xlst_ray.shards.files import iter_texts, iter_translations, read_shard, shard_urls
+from xlst_ray.shards.files import iter_texts, read_shard, shard_urls
+from xlst_ray.shards.scores import iter_translations
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
@@ -214,14 +215,15 @@ class Recipe:
         result = self.runner.run(title, stage, work)
         if result.fingerprint not in self._checked_labels:  # each seed's own, where the engine is trained here
             self._checked_labels.add(result.fingerprint)
-            self._check_leakage({name: iter_translations(shards.folder, "train", result.folder)})
+            keep = self._thresholds(engine)
+            if keep is not None:
+                score_and_report(shards.folder, result.folder, keep, self.experiment.cluster)
+            self._check_leakage({name: iter_translations(shards.folder, "train", result.folder, keep)})
         return result
 
     def st(self, engine: str, seed: int) -> StageResult:
         """Speech translation on the labels of an engine, from the high-resource ASR."""
         labels, shards, keep = self.labels(engine, seed), self.source.folder, self._thresholds(engine)
-        if keep is not None:
-            score_and_report(shards, labels.folder, keep, self.experiment.cluster)
         data = SpeechData(
             train=Source(shards, "train", labels.folder, keep=keep),
             dev=Source(shards, "dev", labels.folder, keep=keep),

@@ -62,11 +62,3 @@ def iter_texts(folder: str, split: str) -> Iterator[str]:
     """The transcripts of a split, shard by shard, as the corpus has them."""
     for url in shard_urls(folder, split):
         yield from read_shard(url, ["text"])["text"].to_pylist()
-
-
-def iter_translations(folder: str, split: str, labels_folder: str) -> Iterator[str]:
-    """The usable labels of a split, shard by shard."""
-    for url in shard_urls(folder, split):
-        labels = read_labels(url, labels_folder, read_shard(url, ["id"])["id"].to_pylist())
-        rows = zip(labels["translation"].to_pylist(), labels["status"].to_pylist(), strict=True)
-        yield from (text for text, status in rows if status == "ok")

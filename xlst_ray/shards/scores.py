@@ -4,7 +4,7 @@ Same rows in the same order as the label file; null where a row has no translati
 Which rows the scores refuse is computed at reading, by thresholds: changing one translates nothing again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from xlst_ray import storage
 from xlst_ray.errors import DataError
-from xlst_ray.shards.files import label_url
+from xlst_ray.shards.files import label_url, read_labels, read_shard, shard_urls
 from xlst_ray.text.keep import NAMES, KeepOptions, refusals
 
 FOLDER: Final = "scores"
@@ -54,3 +54,17 @@ def read_refusals(shard: str, labels: str, ids: Sequence[str], keep: KeepOptions
         raise DataError("the labels have no scores to choose by", where=url, hint=HINT)
     median = float(storage.read_json(url)["counts"]["median_length_ratio"])
     return list(refusals(read_scores(shard, labels, ids), keep, median))
+
+
+def iter_translations(folder: str, split: str, labels: str, keep: KeepOptions | None) -> Iterator[str]:
+    """The labels of a split that are trained on, shard by shard: those that are usable and, with `keep`, not refused.
+
+    Raises:
+        DataError: labels are missing or out of step, or thresholds are given and there are no scores.
+    """
+    for url in shard_urls(folder, split):
+        ids = read_shard(url, ["id"])["id"].to_pylist()
+        table = read_labels(url, labels, ids)
+        refused = [None] * len(ids) if keep is None else read_refusals(url, labels, ids, keep)
+        rows = zip(table["translation"].to_pylist(), table["status"].to_pylist(), refused, strict=True)
+        yield from (text for text, status, reason in rows if status == "ok" and reason is None)

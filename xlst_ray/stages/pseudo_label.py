@@ -220,7 +220,7 @@ def open_labelling(
     for target in targets:
         stage = describe_labels("labels", options, speech.lang, target, speech.stage.fingerprint)
         sets.append(LabelSet(stage, out if len(targets) == 1 else storage.join(out, target), target))
-    cache_folder = cache_folder or storage.join(out.rpartition("/")[0], "translations")
+    cache_folder = cache_folder or storage.join(storage.parent(out), "translations")
     labelling = Labelling(options, speech, sets, cache_folder, cluster, retry_errors)
     labelling.check()
     return labelling

@@ -36,8 +36,9 @@ from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
-from xlst_ray.shards.files import iter_texts, iter_translations
+from xlst_ray.shards.files import iter_texts
 from xlst_ray.shards.scores import FOLDER as SCORES
+from xlst_ray.shards.scores import iter_translations
 from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, read_vocabulary, without_held_out
 from xlst_ray.text.ids import UNK
@@ -176,7 +177,8 @@ def speech_data(
     if vocabulary is None:
         # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
         read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
-        vocabulary = f"{out}-vocabulary-{fingerprint([*read, text.resolved(), pieces.resolved()])}"
+        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.resolved()])]
+        vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
         if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
             texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
             make_vocabulary(texts, text, pieces, vocabulary)
@@ -193,7 +195,7 @@ def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
     texts = (
         iter_texts(source.shards, "train")
         if source.labels is None
-        else iter_translations(source.shards, "train", source.labels)
+        else iter_translations(source.shards, "train", source.labels, source.keep)
     )
     return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
 
