@@ -23,6 +23,7 @@ class EvaluateJob(EvaluateOptions):
     shards: Url = option(..., "folder or URL of the shards")
     split: Split = option("test", "split to recognise")
     labels: Url | None = option(None, "folder or URL of labels, where the references are translations")
+    states: Url | None = option(None, "folder or URL of the shards' states, for a model that reads them")
     out: Url = option(..., "folder or URL of the results")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
@@ -36,8 +37,10 @@ def work(job: EvaluateJob) -> str:
         inputs["labels"], lang = labels.fingerprint, labels.config["target"]
     if model.config["lang"] != lang:
         raise ConfigError(f"writes {model.config['lang']}, but the references are in {lang}", where=job.model)
+    if job.states is not None:
+        inputs["states"] = finished(job.states, "encoder").fingerprint
     stage = Stage("test", {**options.resolved(), "split": job.split}, inputs)
-    test = Source(job.shards, job.split, job.labels)
+    test = Source(job.shards, job.split, job.labels, states=job.states)
     result = run_stage(
         stage, job.out, lambda folder: evaluate("evaluate", options, job.model, test, folder, job.cluster)
     )

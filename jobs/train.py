@@ -4,6 +4,7 @@ python jobs/train.py shards=data/cv-ka out=data/asr-ka init=data/st-en-ka vocabu
 """
 
 import sys
+from functools import partial
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
@@ -19,6 +20,7 @@ class TrainJob(SpeechOptions):
 
     shards: Url = option(..., "folder or URL of the shards; they need the splits train and dev")
     labels: Url | None = option(None, "folder or URL of labels: translate into their language; none: transcribe")
+    states: Url | None = option(None, "folder or URL of states, from jobs/encode.py; none: filterbanks are read")
     sources: dict[str, SourceOptions] = option({}, "further training data, met as batch.temperature and weights say")
     scores: bool = option(False, "leave out labels whose scores the thresholds of keep refuse")
     keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
@@ -45,12 +47,11 @@ def work(job: TrainJob) -> str:
         held_out=job.held_out,
         out=job.out,
         keep=job.keep if job.scores else None,
+        states=job.states,
         further=job.sources,
     )
     stage = describe_training("train", options, data, job.seed, job.cluster.ranks)
-    result = run_stage(
-        stage, job.out, lambda folder: train_speech("train", options, data, job.seed, folder, job.cluster)
-    )
+    result = run_stage(stage, job.out, partial(train_speech, "train", options, data, job.seed, cluster=job.cluster))
     return f"{result.folder} {'was done before' if result.reused else 'is done'}"
 
 

@@ -73,8 +73,8 @@ def test_only_the_cluster_and_jobs_import_ray() -> None:
     assert all(path.parts[0] == "jobs" or path.parts[:2] == ("xlst_ray", "cluster") for path in found), found
 
 
-def test_only_mt_imports_transformers() -> None:
-    assert {path.parts[:2] for path in importers("transformers")} == {("xlst_ray", "mt")}
+def test_transformers_has_a_door_in_each_room_that_needs_it() -> None:
+    assert importers("transformers") == {Path(f"xlst_ray/{room}/_transformers.py") for room in ("mt", "model")}
 
 
 def test_torchaudio_has_one_door() -> None:
@@ -88,11 +88,18 @@ def test_model_and_training_know_neither_storage_nor_ray() -> None:
             assert not {name for name in names if name.split(".")[0] == "ray" or name.startswith("xlst_ray.storage")}
 
 
+PRETRAINED = ("_transformers.py", "frontend.py", "pretrained.py")  # of the model room: other people's encoders
+
+
 def test_the_model_needs_torch_and_numpy_alone() -> None:
+    used = {
+        name for path in FILES if room(path) == "model" and path.name not in PRETRAINED for name, _ in imports(path)
+    }
+    assert not {name for name in used if name.startswith(tuple(f"xlst_ray.model.{n[:-3]}" for n in PRETRAINED))}
     outside = {
         name.split(".")[0]
         for path in FILES
-        if room(path) == "model"
+        if room(path) == "model" and path.name not in PRETRAINED
         for name, _ in imports(path)
         if name.split(".")[0] not in sys.stdlib_module_names
     }

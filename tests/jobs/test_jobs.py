@@ -29,6 +29,7 @@ KINDS = {
     "prepare": "PrepareJob",
     "train_mt": "MTJob",
     "pseudo_label": "LabelJob",
+    "encode": "EncodeJob",
     "train": "TrainJob",
     "evaluate": "EvaluateJob",
     "export": "ExportJob",

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from xlst_ray import storage
-from xlst_ray.audio.fbank import frames_of_seconds
+from xlst_ray.audio.fbank import FRAMES_PER_SECOND, frames_of_seconds
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.errors import DataError
 from xlst_ray.shards.files import read_labels, read_shard, shard_urls
 from xlst_ray.shards.scores import read_refusals
+from xlst_ray.shards.states import STATES_PER_SECOND, read_steps, states_url
 from xlst_ray.text.keep import KeepOptions
 
 Ints = npt.NDArray[np.int64]
@@ -47,6 +48,7 @@ class Source:
         labels: label folder whose translations are the targets; none: the transcripts are.
         weight: how often it is met, beside other sources of its size.
         keep: thresholds on the labels' scores; none: every label is used.
+        states: folder of a frozen encoder's states, which are read in place of the audio; none: filterbanks of it.
     """
 
     shards: str
@@ -54,6 +56,7 @@ class Source:
     labels: str | None = None
     weight: float = 1.0
     keep: KeepOptions | None = None
+    states: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,13 @@ class Index:
     Attributes:
         urls: shard files; `shard` points into them.
         ids: N utterance ids.
-        shard, row, frames: (N,) arrays; rows stand in the order of their shards.
+        shard, row, frames: (N,) arrays; rows stand in the order of their shards. A frame is one of the filterbank, 10
+            ms, or a state of a frozen encoder, 20 ms: whatever the model reads.
         tokens: target tokens, without `</s>`, of one utterance after the other.
         ends: (N + 1,) where in `tokens` each utterance begins, and where the last one ends.
         counts: utterances kept (`kept`), left out by reason, and `seconds` of audio kept.
         sources: for each source its weight and the number of its first shard.
+        states: the files of states that belong to `urls`; empty: the audio is read.
     """
 
     urls: tuple[str, ...]
@@ -111,9 +116,14 @@ class Index:
     ends: Ints
     counts: dict[str, int]
     sources: tuple[tuple[float, int], ...] = ((1.0, 0),)
+    states: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def frames_per_second(self) -> float:
+        return STATES_PER_SECOND if self.states else FRAMES_PER_SECOND
 
     def ids_of(self, rows: Ints) -> list[str]:
         """Ids of some rows."""
@@ -141,7 +151,7 @@ class Index:
     def save(self, url: str) -> None:
         tokens = pa.LargeListArray.from_arrays(self.ends, self.tokens).cast(INDEX_SCHEMA.field("tokens").type)
         columns = [self.ids, self.shard, self.row, self.frames, tokens]
-        about = {name: json.dumps(getattr(self, name)) for name in ("urls", "counts", "sources")}
+        about = {name: json.dumps(getattr(self, name)) for name in ("urls", "counts", "sources", "states")}
         storage.write_table(url, pa.table(columns, schema=INDEX_SCHEMA.with_metadata(about)))
 
     @staticmethod
@@ -149,11 +159,15 @@ class Index:
         table = storage.read_table(url)
         about = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
         sources = tuple((float(weight), int(first)) for weight, first in about["sources"])
-        return _index(table, tuple(about["urls"]), about["counts"], sources)
+        return _index(table, tuple(about["urls"]), about["counts"], sources, tuple(about["states"]))
 
 
 def _index(
-    table: pa.Table, urls: tuple[str, ...], counts: dict[str, int], sources: tuple[tuple[float, int], ...]
+    table: pa.Table,
+    urls: tuple[str, ...],
+    counts: dict[str, int],
+    sources: tuple[tuple[float, int], ...],
+    states: tuple[str, ...],
 ) -> Index:
     """The index of a table of `INDEX_SCHEMA` that has a row."""
     (batch,) = table.combine_chunks().to_batches()
@@ -169,11 +183,18 @@ def _index(
         ends=ends - ends[0],
         counts=counts,
         sources=sources,
+        states=states,
     )
 
 
 def join(indices: Sequence[Index]) -> Index:
-    """One index over several sources, each with its weight; counts are summed."""
+    """One index over several sources, each with its weight; counts are summed.
+
+    Raises:
+        DataError: some sources have states and others have not.
+    """
+    if len({bool(index.states) for index in indices}) > 1:
+        raise DataError("some of the training data have states and others have not", hint="encode all, or none, of it")
     first = np.cumsum([0, *(len(index.urls) for index in indices)])
     start = np.cumsum([0, *(len(index.tokens) for index in indices)])
     counts: Counter[str] = Counter()
@@ -193,6 +214,7 @@ def join(indices: Sequence[Index]) -> Index:
             for index, base in zip(indices, first, strict=False)
             for weight, place in index.sources
         ),
+        states=tuple(url for index in indices for url in index.states),
     )
 
 
@@ -209,8 +231,7 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     tables = []
     for shard, url in enumerate(urls):
         kept: list[tuple[str, int, int, int, list[int]]] = []
-        for row, (name, seconds, sentence, refusal) in enumerate(_targets(url, source)):
-            frames = frames_of_seconds(seconds)
+        for row, (name, seconds, frames, sentence, refusal) in enumerate(_targets(url, source)):
             tokens = [] if sentence is None else text.encode(text.normalise(sentence))
             reason = _unfit(frames, len(tokens), options) if source.split == "train" else _untargeted(tokens)
             if sentence is None:
@@ -228,13 +249,15 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
     if not tables:
         raise DataError(f"no utterance of the split {source.split} can be used: {dict(counts)}", where=source.shards)
     counts["seconds"] = round(total_seconds)
-    return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),))
+    states = () if source.states is None else tuple(states_url(url, source.states) for url in urls)
+    return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),), states)
 
 
-def _targets(url: str, source: Source) -> Iterator[tuple[str, float, str | None, str | None]]:
-    """(id, seconds, target sentence or none, the score that refuses it or none) of every row of a shard, in order."""
+def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | None, str | None]]:
+    """(id, seconds, frames, target sentence or none, the score that refuses it or none) of every row of a shard."""
     shard = read_shard(url, ["id", "duration", "text"])
-    ids = shard["id"].to_pylist()
+    ids, seconds = shard["id"].to_pylist(), shard["duration"].to_pylist()
+    frames = [*map(frames_of_seconds, seconds)] if source.states is None else read_steps(url, source.states, ids)
     sentences: list[str | None] = shard["text"].to_pylist()
     refused: list[str | None] = [None] * len(ids)
     if source.labels is not None:
@@ -243,7 +266,7 @@ def _targets(url: str, source: Source) -> Iterator[tuple[str, float, str | None,
         sentences = [text if status == "ok" else None for text, status in pairs]
         if source.keep is not None:
             refused = read_refusals(url, source.labels, ids, source.keep)
-    yield from zip(ids, shard["duration"].to_pylist(), sentences, refused, strict=True)
+    yield from zip(ids, seconds, frames, sentences, refused, strict=True)
 
 
 def _untargeted(tokens: list[int]) -> str | None:

@@ -17,12 +17,15 @@ from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import EpochPlan, Planned, plan_held_out, share_out
 from xlst_ray.batches.position import Position
+from xlst_ray.shards.states import unpack
 
 Key = tuple[int, float]  # a row of the index, and its speed
 
 
 class BatchLoader:
     """Loads batches of an index: FLAC -> speed -> filterbank -> utterance CMVN -> SpecAugment -> padded float16.
+
+    Where the index has a frozen encoder's states, they take the place of the filterbank.
 
     Args:
         index: where the utterances lie.
@@ -90,7 +93,7 @@ class BatchLoader:
         missing = dict.fromkeys(key for key in keys if key not in self._cache)
         if audio is None:
             audio = self._read_audio({row for row, _ in missing})
-        computed = {(row, speed): self._compute(audio[row], speed) for row, speed in missing}
+        computed = {(row, speed): self._compute(row, audio[row], speed) for row, speed in missing}
         for key, features in computed.items():
             # Epochs scan all utterances in turn, and a scan defeats eviction: what came first simply stays.
             if features.nbytes <= self._cache_room:
@@ -99,21 +102,26 @@ class BatchLoader:
         return [computed[key] if key in computed else self._cache[key] for key in keys]
 
     @torch.inference_mode()
-    def _compute(self, flac: bytes, speed: float) -> Tensor:
+    def _compute(self, row: int, stored: bytes, speed: float) -> Tensor:
         # Alone, not as a batch: sums over padding differ in the last bit, and a resumed run would not be the same.
-        wave = torch.from_numpy(change_speed(decode_flac(flac), speed))[None]
-        features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
+        if self.index.states:
+            features = torch.from_numpy(unpack(stored, int(self.index.frames[row])).astype(np.float32))[None]
+            frames = torch.tensor([features.shape[1]])
+        else:
+            wave = torch.from_numpy(change_speed(decode_flac(stored), speed))[None]
+            features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
         return utterance_cmvn(features, frames)[0].half()
 
     def _read_audio(self, rows: Iterable[int]) -> dict[int, bytes]:
-        """FLAC by row of the index; each shard is opened once, and only the row groups that are needed are read."""
+        """FLAC, or states, by row of the index; each file is opened once, and only the row groups that are needed."""
         by_shard: dict[int, list[int]] = defaultdict(list)
         for row in sorted(rows):
             by_shard[int(self.index.shard[row])].append(row)
         found: dict[int, bytes] = {}
         for shard, members in by_shard.items():
-            with storage.open_parquet(self.index.urls[shard]) as file:
-                audio = _read_rows(file, "audio", self.index.row[members].astype(np.int64))
+            urls, column = (self.index.states, "states") if self.index.states else (self.index.urls, "audio")
+            with storage.open_parquet(urls[shard]) as file:
+                audio = _read_rows(file, column, self.index.row[members].astype(np.int64))
             found.update(zip(members, audio, strict=True))
         return found
 

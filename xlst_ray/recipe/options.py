@@ -14,6 +14,7 @@ from xlst_ray.model.transfer import TransferOptions
 from xlst_ray.stages.evaluate import EvaluateOptions
 from xlst_ray.stages.prepare import PrepareOptions
 from xlst_ray.stages.pseudo_label import LabelOptions
+from xlst_ray.stages.states import EncoderOptions
 from xlst_ray.stages.train import SpeechOptions
 from xlst_ray.stages.train_mt import MTOptions
 from xlst_ray.sweep.options import SearchOptions
@@ -63,6 +64,7 @@ class Experiment(Section):
     vocabulary: VocabularyOptions = option(VocabularyOptions, "one vocabulary for all models")
     joint_vocabulary: bool = option(True, "the vocabulary covers the source language too: whole-model direct transfer")
     leakage: LeakageOptions = option(LeakageOptions, "what becomes of test and dev sentences in training texts")
+    encoder: EncoderOptions = option(EncoderOptions, "a frozen pretrained encoder, whose states every model reads")
     model: ModelOptions = option(ModelOptions, "the architecture of every model")
     asr: PhaseOptions = option(PhaseOptions, "high-resource ASR")
     st: PhaseOptions = option(PhaseOptions, "speech translation, which starts from the high-resource ASR")

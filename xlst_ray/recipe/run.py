@@ -12,7 +12,7 @@ Interspeech 2020. What the arms start from:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from xlst_ray import storage
@@ -25,6 +25,7 @@ from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
 from xlst_ray.shards.files import iter_texts, read_shard, shard_urls
 from xlst_ray.shards.scores import iter_translations
+from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
@@ -114,6 +115,23 @@ class Recipe:
                     hint=f"name the corpus' own split with {role}.corpus.splits.{split}=...",
                 )
         return result
+
+    def _states(self, role: str, shards: StageResult) -> str | None:
+        """The frozen encoder's states of a corpus; none where there is no such encoder."""
+        options, cluster = self.experiment.encoder, self.experiment.cluster
+        if options.path is None:
+            return None
+        title, stage = f"encode {role}", describe_encoding(options, shards.folder)
+        work = partial(encode, title, options, shards.folder)
+        return self.runner.run(title, stage, lambda folder: work(folder, cluster)).folder
+
+    @cached_property
+    def source_states(self) -> str | None:
+        return self._states("source", self.source)
+
+    @cached_property
+    def target_states(self) -> str | None:
+        return self._states("target", self.target)
 
     @cached_property
     def held_out(self) -> StageResult:
@@ -225,8 +243,8 @@ class Recipe:
         """Speech translation on the labels of an engine, from the high-resource ASR."""
         labels, shards, keep = self.labels(engine, seed), self.source.folder, self._thresholds(engine)
         data = SpeechData(
-            train=Source(shards, "train", labels.folder, keep=keep),
-            dev=Source(shards, "dev", labels.folder, keep=keep),
+            train=Source(shards, "train", labels.folder, keep=keep, states=self.source_states),
+            dev=Source(shards, "dev", labels.folder, keep=keep, states=self.source_states),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
             init=self.asr(seed).folder,
@@ -248,8 +266,8 @@ class Recipe:
         """What the target ASR of an arm learns from, and the model that it starts from."""
         init = self._start_model(start, seed)
         return SpeechData(
-            train=Source(self.target.folder, "train"),
-            dev=Source(self.target.folder, "dev"),
+            train=Source(self.target.folder, "train", states=self.target_states),
+            dev=Source(self.target.folder, "dev", states=self.target_states),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
             init=None if init is None else init.folder,
@@ -263,8 +281,8 @@ class Recipe:
 
     def _train_source(self, name: str, phase: PhaseOptions, seed: int, init: StageResult | None = None) -> StageResult:
         data = SpeechData(
-            train=Source(self.source.folder, "train"),
-            dev=Source(self.source.folder, "dev"),
+            train=Source(self.source.folder, "train", states=self.source_states),
+            dev=Source(self.source.folder, "dev", states=self.source_states),
             lang=self.source_lang,
             vocabulary=self.vocabulary.folder,
             init=None if init is None else init.folder,
@@ -285,7 +303,7 @@ class Recipe:
     def test(self, start: Start, seed: int) -> StageResult:
         """The target ASR of an arm on the target language's test set."""
         model = self.target_asr(start, seed)
-        test = Source(self.target.folder, "test")
+        test = Source(self.target.folder, "test", states=self.target_states)
         return self._evaluate(f"test {start.name} seed {seed}", model, test, {"test": self.target.fingerprint})
 
     def chain(self, start: Start, seed: int) -> list[StageResult]:
@@ -309,7 +327,7 @@ class Recipe:
                 self.runner.skip(part, "the source language's test split has no human translations")
             return None
         model, human = self.st(engine, seed), self.labels(HUMAN, seed)
-        test = Source(self.source.folder, "test", human.folder)
+        test = Source(self.source.folder, "test", human.folder, states=self.source_states)
         return self._evaluate(title, model, test, {"test": human.fingerprint})
 
     @cached_property
@@ -334,6 +352,9 @@ def outline(experiment: Experiment) -> list[tuple[str, int]]:
     x, rows = experiment, starts(experiment)
     source, target = x.source.corpus.lang, x.target.corpus.lang
     stages = [("prepare source", 0), ("prepare target", 0), ("held-out sentences", 0), ("vocabulary", 0)]
+    if x.encoder.path is not None:
+        stages.append(("encode target", 0))
+        stages += [("encode source", 0)] if any(row.arm != "scratch" for row in rows) else []
     for seed in x.seeds:
         if any(row.arm != "scratch" for row in rows):
             stages.append((f"asr-{source} seed {seed}", x.asr.train.updates))

@@ -26,6 +26,7 @@ from xlst_ray.score.errors import char_errors, rate, word_errors
 from xlst_ray.score.options import ScoreOptions
 from xlst_ray.score.significance import rate_interval
 from xlst_ray.shards.files import read_labels, read_shard
+from xlst_ray.stages.states import check_states
 from xlst_ray.text.normalise import TextOptions, normalise, rule_name
 from xlst_ray.text.vocabulary import Vocabulary
 
@@ -98,9 +99,10 @@ def evaluate(
     With labels the targets are translations, and BLEU and chrF are what counts; WER is given all the same.
 
     Raises:
-        DataError: no test utterance, or no reference with any text.
+        DataError: no test utterance, no reference with any text, or not the states that the model reads.
     """
     with storage.local_folder(model) as local:
+        check_states(local, test.states)
         lang, text = read_text_rule(local)
         vocabulary = Vocabulary.load(local)
     rule = TargetText(normalise=lambda sentence: normalise(sentence, lang, text), encode=vocabulary.encode)

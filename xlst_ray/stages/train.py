@@ -19,6 +19,7 @@ from pydantic import model_validator
 
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
+from xlst_ray.audio.fbank import MEL_BINS
 from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
@@ -28,7 +29,7 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
 from xlst_ray.cluster.train import OnValidation, run_training
 from xlst_ray.config import Section, Url, option
-from xlst_ray.errors import DataError, TransferError
+from xlst_ray.errors import ConfigError, DataError, TransferError
 from xlst_ray.model.ctc import ctc_frames_needed
 from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
@@ -40,6 +41,7 @@ from xlst_ray.shards.files import iter_texts
 from xlst_ray.shards.scores import FOLDER as SCORES
 from xlst_ray.shards.scores import iter_translations
 from xlst_ray.stages.stage import Stage, fingerprint, finished
+from xlst_ray.stages.states import ABOUT, about_states
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, read_vocabulary, without_held_out
 from xlst_ray.text.ids import UNK
 from xlst_ray.text.keep import KeepOptions
@@ -63,6 +65,7 @@ class SourceOptions(Section):
     shards: Url = option(..., "folder or URL of the shards; their split train is read")
     labels: Url | None = option(None, "folder or URL of labels: the targets are translations; none: transcripts")
     weight: float = option(1.0, "how often it is met, beside other sources of its size", gt=0)
+    states: Url | None = option(None, "folder or URL of its states, where states are what is read")
 
 
 class SpeechOptions(Section):
@@ -119,12 +122,14 @@ class SpeechJob:
     augment: AugmentOptions
     freeze: Mapping[str, int]
     loader_cpus: float
+    frames_per_second: float
 
     def build(self, world: World, *, streaming: bool) -> Task[Any]:
         with storage.local_folder(storage.join(self.folder, INIT_FOLDER)) as init:
             model = load_model(init)
         source = self._streaming_source(world) if streaming else self._plain_source(world)
-        return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device)
+        rate = self.frames_per_second
+        return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device, frames_per_second=rate)
 
     def _loader(self, name: str, augment: AugmentOptions | None) -> BatchLoader:
         index = Index.load(storage.join(self.folder, name))
@@ -160,6 +165,7 @@ def speech_data(
     out: str,
     further: Mapping[str, SourceOptions] | None = None,
     keep: KeepOptions | None = None,
+    states: str | None = None,
 ) -> SpeechData:
     """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
 
@@ -168,10 +174,11 @@ def speech_data(
     Raises:
         DataError: a folder is not that of a finished stage.
     """
-    train, dev = Source(shards, "train", labels, keep=keep), Source(shards, "dev", labels, keep=keep)
+    train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
     lang = _target_language(train)
     sources = {
-        name: Source(more.shards, "train", more.labels, more.weight) for name, more in sorted((further or {}).items())
+        name: Source(more.shards, "train", more.labels, more.weight, states=more.states)
+        for name, more in sorted((further or {}).items())
     }
     more = {name: (source, _target_language(source)) for name, source in sources.items()}
     if vocabulary is None:
@@ -213,17 +220,25 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if data.train.labels is not None and data.train.keep is not None:
         config["keep"] = data.train.keep.resolved()
         inputs["scores"] = finished(storage.join(data.train.labels, SCORES), "filters").fingerprint
-    for name, (source, _) in data.further.items():
-        inputs[f"shards-{name}"] = finished(source.shards, "corpus").fingerprint
+    for part, (source, _) in data.further.items():
+        inputs[f"shards-{part}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:
-            inputs[f"labels-{name}"] = _labels_fingerprint(source.labels)
+            inputs[f"labels-{part}"] = _labels_fingerprint(source.labels)
     if data.further:
-        config["sources"] = {name: source.weight for name, (source, _) in data.further.items()}
+        config["sources"] = {part: source.weight for part, (source, _) in data.further.items()}
+    for part, source in _sources(data):
+        if source.states is not None:
+            inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
     if data.init is not None:
         inputs["init"] = _model_fingerprint(data.init)
     if data.held_out is not None:
         inputs["held-out"] = _content(data.held_out)
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
+
+
+def _sources(data: SpeechData) -> list[tuple[str, Source]]:
+    """All that is trained on, by name."""
+    return [("train", data.train), *((name, source) for name, (source, _) in data.further.items())]
 
 
 def _labels_fingerprint(folder: str) -> str:
@@ -258,9 +273,11 @@ def train_speech(
         DataError: no usable utterance, or too many that CTC cannot align.
         TransferError: the initial model gives less than the transfer plan asks for.
         TrainingError: the loss is no number.
+        ConfigError: other speeds are asked of states, or the sources have states of several encoders.
     """
+    about = _about_states(options, data)
     vocabulary = read_vocabulary(data.vocabulary)
-    model, freeze, transfer = _initial_model(options, data, vocabulary, seed)
+    model, freeze, transfer = _initial_model(options, data, vocabulary, seed, about)
     train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
     further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
@@ -268,25 +285,38 @@ def train_speech(
     facts = _describe(title, train, plan, model, options, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
-    _save(model, vocabulary, options, data.lang, storage.join(folder, INIT_FOLDER))
+    _save(model, vocabulary, options, data.lang, about, storage.join(folder, INIT_FOLDER))
     storage.write_bytes(storage.join(folder, "transfer.txt"), transfer.encode())
     say(transfer)
 
-    job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, cluster.loader_cpus)
+    loader, rate = cluster.loader_cpus, train.frames_per_second
+    job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, loader, rate)
     trained = run_training(job, folder, cluster, on_validation)
     load_weights(model, trained.weights)
-    _save(model, vocabulary, options, data.lang, folder)
+    _save(model, vocabulary, options, data.lang, about, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
     seconds = {"training_seconds": round(trained.state.seconds, 1)}
     return {**facts, "updates": trained.state.update, **seconds, "dev": trained.state.validations[-1]}
 
 
+def _about_states(options: SpeechOptions, data: SpeechData) -> dict[str, Any] | None:
+    """Which encoder's states all the data have; none: filterbanks are read."""
+    found = [about_states(source.states) for _, source in _sources(data) if source.states is not None]
+    if not found:
+        return None
+    if len({(about["fingerprint"], about["layers"]) for about in found}) > 1:
+        raise ConfigError("the sources have states of several encoders", hint="encode all of them with one")
+    if options.augment.speeds != (1.0,):
+        raise ConfigError("states cannot be played at other speeds", where="augment.speeds", hint="set it to [1.0]")
+    return found[0]
+
+
 def _initial_model(
-    options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary, seed: int
+    options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary, seed: int, about: dict[str, Any] | None
 ) -> tuple[S2TModel, dict[str, int], str]:
     """The model before its first update, the first update of frozen parameters, and the transfer plan as text."""
     torch.manual_seed(seed)
-    model = S2TModel(options.model.architecture(), len(vocabulary))
+    model = S2TModel(options.model.architecture(), len(vocabulary), MEL_BINS if about is None else about["dim"])
     if data.init is None:
         return model, {}, "starts from random weights"
     with storage.local_folder(data.init) as folder:
@@ -328,7 +358,8 @@ def _describe(
     parameters = sum(p.numel() for p in model.parameters())
     epoch = plan.facts()
     say(
-        f"{title}: {len(index)} utterances, {index.frames.sum() / 360_000:.2f} h, {parameters / 1e6:.1f}M parameters, "
+        f"{title}: {len(index)} utterances, {index.frames.sum() / index.frames_per_second / 3600:.2f} h, "
+        f"{parameters / 1e6:.1f}M parameters, "
         f"{epoch.padding:.1%} padding, {unknown:.2%} unknown tokens, {digits:.2%} with digits, "
         f"{infeasible:.2%} with too few encoder steps for CTC; "
         f"{epoch.batches} batches an epoch, in which {epoch.left_out} utterances have no place; "
@@ -344,10 +375,19 @@ def _describe(
     return {**index.counts, "parameters": parameters, **shares}
 
 
-def _save(model: S2TModel, vocabulary: Vocabulary, options: SpeechOptions, lang: str, folder: str) -> None:
+def _save(
+    model: S2TModel,
+    vocabulary: Vocabulary,
+    options: SpeechOptions,
+    lang: str,
+    about: dict[str, Any] | None,
+    folder: str,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         save_model(Path(temporary), model)
         vocabulary.save(Path(temporary))
         text = {"lang": lang, "text": options.text.resolved()}
         (Path(temporary) / "text.json").write_text(json.dumps(text, indent=2))
+        if about is not None:
+            (Path(temporary) / ABOUT).write_text(json.dumps(about, indent=2))
         storage.copy_folder(temporary, folder)

@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from xlst_ray import storage
 from xlst_ray.audio.cut import QUIET, cut_at_silence
@@ -23,7 +25,9 @@ from xlst_ray.languages import language
 from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.files import load_model
 from xlst_ray.progress import say
+from xlst_ray.stages.encode import StateEncoder
 from xlst_ray.stages.evaluate import read_text_rule
+from xlst_ray.stages.states import about_model
 from xlst_ray.text.subtitles import cues, srt, vtt
 from xlst_ray.text.vocabulary import Vocabulary
 
@@ -44,6 +48,9 @@ class TranscribeOptions(Section):
     )
     batch: int = option(8, "parts of a recording that are recognised together", ge=1)
     formats: tuple[Literal["txt", "srt", "vtt"], ...] = option(("txt",), "what is written beside the JSON")
+    encoder: str | None = option(
+        None, "folder or Hub name of the encoder whose states the model reads; none: where training had it"
+    )
 
 
 class Recording(NamedTuple):
@@ -102,6 +109,10 @@ class Transcriber:
             self._model = load_model(local).to(self._device)
             self._vocabulary = Vocabulary.load(local)
             self._gap = " " if language(read_text_rule(local)[0]).spaces else ""
+            about = about_model(local)
+        self._states = None
+        if about is not None:
+            self._states = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
         self._fbank = Fbank().to(self._device)
         self._folder, self._options = folder, options
 
@@ -140,11 +151,7 @@ class Transcriber:
         ]
 
     def _recognise(self, wave: Wave, parts: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        lengths = torch.tensor([end - start for start, end in parts])
-        waves = torch.zeros(len(parts), int(lengths.max()))
-        for row, (start, end) in zip(waves, parts, strict=True):
-            row[: end - start] = torch.from_numpy(wave[start:end])
-        features, frames = self._fbank(waves.to(self._device), lengths.to(self._device))
+        features, frames = self._features([wave[start:end] for start, end in parts])
         features = utterance_cmvn(features, frames).half().float()  # as training reads them
         answers = []
         for hypotheses, _ in recognise(self._model, features, frames, self._options.beam):
@@ -154,6 +161,17 @@ class Transcriber:
             text, score = decode_(best.tokens), round(best.score, 4)
             answers.append({"text": text, "score": score, **flags, "alternatives": alternatives})
         return answers
+
+    def _features(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
+        """Filterbanks, or states, of some waves, as the model reads them: (B, T, F), lengths (B)."""
+        if self._states is not None:
+            states = [values.float() for values in self._states(waves)]
+            lengths = torch.tensor([len(values) for values in states])
+            return pad_sequence(states, batch_first=True).to(self._device), lengths.to(self._device)
+        samples = torch.tensor([len(wave) for wave in waves])
+        padded = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
+        found: tuple[Tensor, Tensor] = self._fbank(padded.to(self._device), samples.to(self._device))
+        return found
 
 
 def transcribe(

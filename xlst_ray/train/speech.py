@@ -25,6 +25,7 @@ class SpeechTask:
         options: label smoothing and the CTC weight.
         freeze: parameter name -> first update at which it trains.
         device: where the model is.
+        frames_per_second: of the features.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class SpeechTask:
         *,
         freeze: Mapping[str, int] | None = None,
         device: torch.device | None = None,
+        frames_per_second: float = FRAMES_PER_SECOND,
     ) -> None:
         self.model: nn.Module = model
         self._source, self._options = source, options
         self._freeze = dict(freeze or {})
-        self._device = device or torch.device("cpu")
+        self._device, self._rate = device or torch.device("cpu"), frames_per_second
 
     def batches(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         return self._source.train(start)
@@ -53,7 +55,7 @@ class SpeechTask:
     def extent(self, batch: Batch) -> Extent:
         utterances, longest, _ = batch.features.shape
         frames = int(batch.frames.sum())
-        return Extent(frames, utterances * longest, frames / FRAMES_PER_SECOND)
+        return Extent(frames, utterances * longest, frames / self._rate)
 
     def frozen(self, update: int) -> frozenset[str]:
         return frozenset(name for name, first in self._freeze.items() if update < first)
