@@ -16,7 +16,7 @@ class PrepareJob(PrepareOptions):
     """A corpus and the folder of its shards."""
 
     out: Url = option(..., "folder or URL of the shards")
-    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes; workers=0: in this process")
 
 
 def work(job: PrepareJob) -> str:

@@ -250,7 +250,8 @@ def _not_parquet(url: str, error: Exception) -> DataError:
     return DataError(
         f"cannot be read as Parquet ({str(error).splitlines()[0]})",
         where=url,
-        hint="it is damaged or cut off: delete it and its stage's manifest.json, and run the job that made it again",
+        hint="it is damaged or cut off: fetch it again, or where a job made it delete it and its stage's manifest.json "
+        "and run that job",
     )
 
 

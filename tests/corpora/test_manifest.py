@@ -174,6 +174,8 @@ def test_bytes_that_are_no_utf8_are_named(tmp_path: Path) -> None:
 
 def test_no_manifest_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no train, no dev, no test"):
+        open_corpus(options(tmp_path)).splits()
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
         open_corpus(options(tmp_path / "nowhere")).splits()
     with pytest.raises(DataError, match=r"wrong\.jsonl"):
         open_corpus(options(tmp_path, splits={"dev": "wrong.jsonl"})).splits()

@@ -214,6 +214,8 @@ def _read_frames(file: _ForwardFile, start: int, wanted: int | None, limit: int 
 
 
 def _go_to(file: _ForwardFile, start: int) -> None:
+    if file.tell() == start:
+        return
     # An MP3 frame needs up to 511 bytes of the frames before it, a Vorbis block laps over the one before it, an Opus
     # decoder converges: what comes right after a seek is wrong.
     roll = min(start, file.samplerate) if file.format in ("MP3", "OGG") else 0

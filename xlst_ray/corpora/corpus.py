@@ -153,7 +153,8 @@ class Corpus:
         found = {split: [part for part in parts if self.reader.has(part)] for split, parts in names.items()}
         lacking = [part for split, parts in names.items() for part in parts if part not in found[split]]
         if not any(found.values()) or (self.names and lacking):
-            raise DataError(f"has no {', no '.join(lacking)}", where=self.path, hint=self.reader.layout)
+            what = f"has no {', no '.join(lacking)}" if storage.exists(self.path) else "no such file or folder"
+            raise DataError(what, where=self.path, hint=self.reader.layout)
         return {split: parts for split, parts in found.items() if parts}
 
 

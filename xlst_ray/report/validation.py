@@ -7,7 +7,8 @@ from xlst_ray.report.html import document, note, section, table
 from xlst_ray.report.plots import plot_histogram
 from xlst_ray.shards.inspect import DURATION_EDGES, MEANING, SPEED_EDGES, Fault, Inspection
 
-_BAR = 40  # characters of the longest bar in the text
+_BAR, _LINES = 40, 12  # of a histogram in the text: characters of the longest bar, and lines
+_UNIDENTIFIED = "The transcripts' language was not identified: the folder holds several, or none."
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,12 @@ class Validation:
     Attributes:
         langs: language codes of the rows.
         splits: by name.
-        identified: whether the transcripts' language was identified, too.
     """
 
     shards: str
     labels: str | None
     langs: Sequence[str]
     splits: Mapping[str, SplitFacts]
-    identified: bool
 
     @property
     def faults(self) -> dict[tuple[str, Fault], int]:
@@ -65,10 +64,10 @@ def validation_text(found: Validation) -> str:
             if seen.faults[fault]:
                 lines.append(f"  {fault}: {seen.faults[fault]} rows; {meaning}")
                 lines += [f"      {place}" for place in seen.examples[fault]]
-        lines += ["", "  duration, s", *_bars(DURATION_EDGES, seen.durations, 4)]
-        lines += ["", "  characters a second", *_bars(SPEED_EDGES, seen.speeds, 5)]
-    if not found.identified:
-        lines += ["", _unidentified(found)]
+        lines += ["", "  duration, s", *_bars(DURATION_EDGES, seen.durations)]
+        lines += ["", "  characters a second", *_bars(SPEED_EDGES, seen.speeds)]
+    if len(found.langs) != 1:
+        lines += ["", _UNIDENTIFIED]
     return "\n".join(lines)
 
 
@@ -92,25 +91,18 @@ def validation_page(found: Validation) -> str:
         else "",
         section("Duration", f"<figure>{plot_histogram(DURATION_EDGES, durations, 'duration, s')}</figure>"),
         section("Speaking rate", f"<figure>{plot_histogram(SPEED_EDGES, speeds, 'characters a second')}</figure>"),
-        "" if found.identified else note(_unidentified(found)),
+        note(_UNIDENTIFIED) if len(found.langs) != 1 else "",
     ]
     return document("Validation of shards", found.shards, found.headline, sections)
 
 
-def _unidentified(found: Validation) -> str:
-    if len(found.langs) != 1:
-        return "The transcripts' language was not identified: the folder holds several, or none."
-    return "The transcripts' language was not identified: that needs pip install 'xlst-ray[validate]'."
-
-
-def _bars(edges: Sequence[int], counts: Sequence[int], step: int) -> list[str]:
-    """A histogram in lines of text, some bins to a line, without the empty lines at its ends."""
-    sums = [(edges[start], sum(counts[start : start + step])) for start in range(0, len(counts), step)]
-    filled = [place for place, (_, count) in enumerate(sums) if count]
+def _bars(edges: Sequence[int], counts: Sequence[int]) -> list[str]:
+    """A histogram in lines of text, as many bins to a line as it needs, without the empty ones at its ends."""
+    filled = [place for place, count in enumerate(counts) if count]
     if not filled:
         return ["    none"]
+    first, end = filled[0], filled[-1] + 1
+    step = -(-(end - first) // _LINES)
+    sums = [(edges[start], sum(counts[start : start + step])) for start in range(first, end, step)]
     most = max(count for _, count in sums)
-    return [
-        f"    {edge:>3} {'#' * -(-_BAR * count // most):<{_BAR}} {count}"
-        for edge, count in sums[filled[0] : filled[-1] + 1]
-    ]
+    return [f"    {edge:>3} {'#' * -(-_BAR * count // most):<{_BAR}} {count}" for edge, count in sums]

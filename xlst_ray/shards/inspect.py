@@ -35,7 +35,7 @@ Fault = Literal[
 ]
 
 MEANING: Final[dict[Fault, str]] = {
-    "schema": "a column is missing or of another type",
+    "schema": "a shard cannot be read, or a column is missing or of another type",
     "duplicate-id": "an id stands twice in a split",
     "undecodable": "the audio cannot be decoded, or its end is missing",
     "wrong-rate": f"the audio is not mono at {SAMPLE_RATE} Hz",

@@ -40,13 +40,14 @@ def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> di
         DataError: the corpus cannot be read, nothing of it can be used, or more is rejected than `max_rejected` allows.
     """
     title, where = f"prepare {options.corpus.lang}", options.corpus.path or options.corpus.reader
+    work, pool = partial(_converter, folder, options.shards), 0 if cluster.workers == 0 else None
     plans = plan_shards(open_corpus(options.corpus), folder, options.shards, options.corpus.path)
     in_index = Rejections(plans.rows, options.max_rejected, where)
     for url, rejected in plans.rejected.items():
         in_index.add(rejected, url)
     rejections = Rejections(plans.rows, options.max_rejected, where)
     by_split: dict[str, list[ShardCounts]] = {split: [] for split in SPLITS}
-    for url, counts in map_items(title, "shards", partial(_converter, folder, options.shards), plans.urls, cluster):
+    for url, counts in map_items(title, "shards", work, plans.urls, cluster, pool=pool):
         rejections.add(counts["rejected"], f"{shard_base(url, folder)}.rejected.jsonl")
         by_split[split_of(url)].append(counts)
     totals = {split: sum_counts(parts) for split, parts in by_split.items() if parts}

@@ -12,7 +12,7 @@ from xlst_ray.report.validation import SplitFacts, Validation
 from xlst_ray.shards.files import read_shard, shard_urls
 from xlst_ray.shards.inspect import Inspection, inspect_shard
 from xlst_ray.shards.schema import SPLITS
-from xlst_ray.text.identify import can_identify, other_language
+from xlst_ray.text.identify import other_language
 from xlst_ray.text.leakage import find_overlap
 
 TEXTS_IDENTIFIED = 2000  # of each split: its first ones
@@ -40,11 +40,10 @@ def validate(shards: str, labels: str | None, cluster: ClusterOptions, *, pool: 
         _check_ids(whole, readable[split])
     langs = sorted({lang for urls in readable.values() for lang in _column(urls, "lang")})
     if len(langs) == 1:
-        if can_identify():
-            _check_language(seen, readable, langs[0])
+        _check_language(seen, readable, langs[0])
         _check_leakage(seen, readable, langs[0])
     facts = {split: SplitFacts(whole, _rejected(storage.join(shards, split))) for split, whole in seen.items()}
-    return Validation(shards, labels, tuple(langs), facts, identified=can_identify() and len(langs) == 1)
+    return Validation(shards, labels, tuple(langs), facts)
 
 
 def _inspector(labels: str | None) -> Work:

@@ -1,17 +1,11 @@
-"""Which language texts are in, by py3langid (after Lui & Baldwin 2012), the extra `validate`."""
+"""Which language texts are in, by py3langid (after Lui & Baldwin 2012)."""
 
-import importlib.util
 from collections.abc import Sequence
 from typing import Final
 
 from xlst_ray.languages import language
 
 SENTENCES: Final = 20  # identified together: one alone is often too short
-
-
-def can_identify() -> bool:
-    """Whether the identifier is installed."""
-    return importlib.util.find_spec("py3langid") is not None
 
 
 def other_language(texts: Sequence[str], lang: str) -> str | None:
