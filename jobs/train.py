@@ -9,8 +9,9 @@ from functools import partial
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import Seed, Url, option
+from xlst_ray.stages.speech_data import SourceOptions, speech_data
 from xlst_ray.stages.stage import run_stage
-from xlst_ray.stages.train import SourceOptions, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
 from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.vocabulary import VocabularyOptions
 
@@ -25,9 +26,7 @@ class TrainJob(SpeechOptions):
     scores: bool = option(False, "leave out labels whose scores the thresholds of keep refuse")
     keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
     init: Url | None = option(None, "model to start from, ours or a Speech2Text checkpoint; none: random weights")
-    vocabulary: Url | None = option(
-        None, "folder or URL of a vocabulary or of a model that has one; none: made from the training targets"
-    )
+    vocabulary: Url | None = option(None, "folder or URL of a vocabulary or of a model; none: made of training targets")
     pieces: VocabularyOptions = option(VocabularyOptions, "the vocabulary, where it is made here")
     held_out: Url | None = option(None, "file of held-out sentence keys, one a line, that are not trained on")
     out: Url = option(..., "folder or URL of the model")
@@ -50,8 +49,8 @@ def work(job: TrainJob) -> str:
         states=job.states,
         further=job.sources,
     )
-    stage = describe_training("train", options, data, job.seed, job.cluster.ranks)
-    result = run_stage(stage, job.out, partial(train_speech, "train", options, data, job.seed, cluster=job.cluster))
+    train = partial(train_speech, "train", options, data, job.seed, cluster=job.cluster)
+    result = run_stage(describe_training("train", options, data, job.seed, job.cluster.ranks), job.out, train)
     return f"{result.folder} {'was done before' if result.reused else 'is done'}"
 
 

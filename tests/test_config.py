@@ -262,3 +262,21 @@ def test_help_names_every_field_with_type_unit_default_and_meaning() -> None:
     assert [key for key, _ in fields(Job)] == [
         "name", "out", "lang", "seeds", "limit", "train.lr", "train.updates", "train.bf16", "engines"
     ]  # fmt: skip
+
+
+class Inner(Section):
+    size: int = option(3, "a size")
+    later: int = option(1, "came later", added=True)
+
+
+class Outer(Section):
+    inner: Inner = option(Inner, "a part")
+    whole: Inner = option(Inner, "came later as a whole", added=True)
+    names: tuple[str, ...] = option(("a",), "names")
+
+
+def test_what_came_later_is_part_of_the_identity_where_it_is_set() -> None:
+    assert Outer().identity() == {"inner": {"size": 3}, "names": ["a"]}
+    assert Outer(inner=Inner(later=2)).identity() == {"inner": {"size": 3, "later": 2}, "names": ["a"]}
+    assert Outer(whole=Inner(size=4)).identity()["whole"] == {"size": 4}
+    assert Outer().resolved()["inner"] == {"size": 3, "later": 1}

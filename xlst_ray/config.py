@@ -32,6 +32,18 @@ class Section(BaseModel):
         """All fields, defaults included, as JSON values: what lies beside every result."""
         return self.model_dump(mode="json")
 
+    def identity(self) -> dict[str, Any]:
+        """`resolved` without the fields that were `added` and are at their default: what fingerprints are made of.
+
+        So a field that is new leaves the results of before what they are.
+        """
+        found = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not _is_added(field) or value != field.get_default(call_default_factory=True):
+                found[name] = value.identity() if isinstance(value, Section) else self.model_dump(mode="json")[name]
+        return found
+
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated again."""
         return type(self).model_validate({**dict(self), **changes})
@@ -96,9 +108,15 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what both torch and numpy take
 Url = Annotated[str, AfterValidator(absolute)]
 
 
-def option(default: Any = ..., help: str = "", *, unit: str | None = None, **constraints: Any) -> Any:
-    """A field of a `Section`: its default (none: required), what it is, its unit, pydantic's constraints (`gt=0`)."""
-    extra: JsonDict = {} if unit is None else {"unit": unit}
+def option(
+    default: Any = ..., help: str = "", *, unit: str | None = None, added: bool = False, **constraints: Any
+) -> Any:
+    """A field of a `Section`: its default (none: required), what it is, its unit, pydantic's constraints (`gt=0`).
+
+    Args:
+        added: after there were results without it (`Section.identity`).
+    """
+    extra: JsonDict = ({} if unit is None else {"unit": unit}) | ({"added": True} if added else {})
     if isinstance(default, type) and issubclass(default, Section):
         return Field(default_factory=default, description=help, json_schema_extra=extra, **constraints)
     return Field(default, description=help, json_schema_extra=extra, **constraints)
@@ -161,6 +179,10 @@ def describe(kind: type[Section], prefix: str = "") -> str:
         if entry is not None:
             lines.append(describe(entry, f"{key}.<name>."))
     return "\n".join(lines)
+
+
+def _is_added(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and "added" in field.json_schema_extra
 
 
 _HELP_HINT = "run the job with --help for every key, its type, unit and default"

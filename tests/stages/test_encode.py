@@ -27,9 +27,10 @@ from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.pretrained import load_pretrained
 from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
+from xlst_ray.stages.speech_data import SpeechData, speech_data
 from xlst_ray.stages.stage import Stage, run_stage
 from xlst_ray.stages.states import EncoderOptions
-from xlst_ray.stages.train import SpeechData, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
 from xlst_ray.stages.transcribe import Recording, TranscribeOptions, transcribe
 from xlst_ray.text.vocabulary import VocabularyOptions
 from xlst_ray.train.options import TrainOptions

@@ -19,9 +19,10 @@ from xlst_ray.model.speech2text import save_speech2text
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.score_labels import score_and_report
+from xlst_ray.stages.speech_data import SpeechData, speech_data
 from xlst_ray.stages.stage import Stage, run_stage
 from xlst_ray.stages.text import read_vocabulary
-from xlst_ray.stages.train import SpeechData, SpeechOptions, describe_training, speech_data, train_speech
+from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
 from xlst_ray.text.keep import NAMES, KeepOptions
 from xlst_ray.text.speech2text import write_tokenizer
 from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary

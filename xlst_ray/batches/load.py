@@ -1,7 +1,7 @@
 """The plain reader: planned batches from shards to arrays. Ray's loaders and a process without Ray both use it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions, change_speed, generator_for, spec_augment, speed_of
-from xlst_ray.audio.decode import decode_flac
+from xlst_ray.audio.decode import Wave, decode_flac
 from xlst_ray.audio.fbank import Fbank, utterance_cmvn
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
@@ -32,9 +32,19 @@ class BatchLoader:
         options: `cache_mb` bounds the features kept in memory, un-augmented, for later epochs.
         augment: speeds and SpecAugment for training; none for held-out sets.
         seed: with the epoch and the utterance id it decides speeds and masks.
+        frontend: makes the features of a wave (N,) that a pretrained encoder reads; none: the filterbank.
     """
 
-    def __init__(self, index: Index, options: BatchOptions, *, augment: AugmentOptions | None, seed: int) -> None:
+    def __init__(
+        self,
+        index: Index,
+        options: BatchOptions,
+        *,
+        augment: AugmentOptions | None,
+        seed: int,
+        frontend: Callable[[Wave], Tensor] | None = None,
+    ) -> None:
+        self._frontend = frontend
         self.index, self.options, self.augment, self.seed = index, options, augment, seed
         self._fbank = Fbank()
         self._cache: dict[Key, Tensor] = {}
@@ -107,6 +117,8 @@ class BatchLoader:
         if self.index.states:
             features = torch.from_numpy(unpack(stored, int(self.index.frames[row])).astype(np.float32))[None]
             frames = torch.tensor([features.shape[1]])
+        elif self._frontend is not None:
+            return self._frontend(change_speed(decode_flac(stored), speed)).half()
         else:
             wave = torch.from_numpy(change_speed(decode_flac(stored), speed))[None]
             features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))

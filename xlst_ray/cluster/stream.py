@@ -5,15 +5,17 @@ decided by the plan and never by arrival, and no process stands between all rank
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from torch import Tensor
 
 from xlst_ray.audio.augment import AugmentOptions
+from xlst_ray.audio.decode import Wave
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.index import Index
 from xlst_ray.batches.load import BatchLoader, next_window
@@ -43,9 +45,16 @@ class WindowLoader:
     """Loads the batches of one rank, a window at a call: the body of the actor."""
 
     def __init__(
-        self, index_url: str, options: BatchOptions, augment: AugmentOptions, seed: int, rank: int, world: int
+        self,
+        index_url: str,
+        options: BatchOptions,
+        augment: AugmentOptions,
+        seed: int,
+        rank: int,
+        world: int,
+        frontend: Callable[[Wave], Tensor] | None,
     ) -> None:
-        self._loader = BatchLoader(Index.load(index_url), options, augment=augment, seed=seed)
+        self._loader = BatchLoader(Index.load(index_url), options, augment=augment, seed=seed, frontend=frontend)
         self._rank, self._world = rank, world
 
     def __call__(self, windows: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -62,6 +71,7 @@ class RaySource:
         index_url: the training index, which the loader reads itself.
         dev_loader: reads the development batches in this process.
         loader_cpus: what the loader asks of the cluster.
+        frontend: as of `BatchLoader`.
     """
 
     def __init__(
@@ -75,7 +85,9 @@ class RaySource:
         rank: int,
         world: int,
         loader_cpus: float,
+        frontend: Callable[[Wave], Tensor] | None = None,
     ) -> None:
+        self._frontend = frontend
         self._index_url, self._options, self._augment, self._dev_loader = index_url, options, augment, dev_loader
         self._seed, self._rank, self._world, self._loader_cpus = seed, rank, world, loader_cpus
         self._facts = Index.load(index_url).facts  # the rows themselves are the loader's alone
@@ -112,6 +124,7 @@ class RaySource:
                 self._seed,
                 self._rank,
                 self._world,
+                self._frontend,
             ),
             batch_size=1,
             compute=ActorPoolStrategy(size=1),

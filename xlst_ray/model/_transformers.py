@@ -4,6 +4,7 @@ import xlst_ray.audio._torchaudio  # noqa: F401
 
 # isort: split
 from transformers import (
+    AutoConfig,
     AutoModel,
     PreTrainedModel,
     SeamlessM4TFeatureExtractor,
@@ -15,6 +16,7 @@ from transformers.utils import logging
 logging.disable_progress_bar()  # a bar a file, where jobs have progress lines of their own
 
 __all__ = [
+    "AutoConfig",
     "AutoModel",
     "PreTrainedModel",
     "SeamlessM4TFeatureExtractor",

@@ -1,14 +1,19 @@
 """Encoders: features to states, behind one small interface."""
 
 import math
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from torch import Tensor, nn
 
+from xlst_ray.audio.decode import Wave
+from xlst_ray.audio.fbank import utterance_cmvn
 from xlst_ray.model.conformer import ConformerLayer, distances
 from xlst_ray.model.dropout import Dropout
 from xlst_ray.model.layers import EncoderLayer, Subsampler, positions, valid
 from xlst_ray.model.options import Architecture, EncoderKind
+
+Frontend: TypeAlias = Callable[[Wave], Tensor]
 
 
 class Encoded(NamedTuple):
@@ -74,6 +79,68 @@ class ConformerEncoder(SpeechEncoder):
         for layer in self.layers:
             x = layer(x, apart, real)
         return x
+
+
+class PretrainedEncoder(nn.Module):
+    """An encoder of others', with features of its own (`pretrained.py`).
+
+    Attributes:
+        frontend: a wave (N,) at 16 kHz -> its features (T, F), a row every 10 ms. Picklable.
+        input_dim: F. dim: D of the states.
+        frozen: it stays in evaluation mode.
+    """
+
+    frontend: Frontend
+    input_dim: int
+    dim: int
+    frozen: bool = False
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """(B, T, F), zero behind each utterance's end, lengths (B) in frames -> states (B, S, D), lengths (B)."""
+        raise NotImplementedError
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """States (B) of utterances of `lengths` frames (B)."""
+        raise NotImplementedError
+
+    def depth(self, name: str) -> int:
+        """Layers from the top of the encoder down to a parameter: 1 in the uppermost, most below the lowest."""
+        raise NotImplementedError
+
+    def description(self) -> dict[str, Any]:
+        """What it takes to build it again, as JSON values."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
+
+
+class StackedEncoder(nn.Module):
+    """An encoder of ours on the states of a pretrained one, normalised over the utterance as filterbanks are.
+
+    It computes what a model on cached states does (`xlst_ray.stages.encode`), whose parameters are those of `top`.
+    """
+
+    def __init__(self, pretrained: PretrainedEncoder, top: SpeechEncoder) -> None:
+        super().__init__()
+        self.pretrained, self.top = pretrained, top
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """(B, T, F), (B) -> states (B, S, D), lengths (B)."""
+        states, lengths = self.pretrained(features, lengths)
+        encoded: Encoded = self.top(utterance_cmvn(states.float(), lengths), lengths)
+        return encoded
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return self.top.output_lengths(self.pretrained.output_lengths(lengths))
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """`PretrainedEncoder.depth` of the parameters of a model that has one, by their names in the model."""
+    encoders = [(f"{name}.", part) for name, part in model.named_modules() if isinstance(part, PretrainedEncoder)]
+    return {
+        prefix + name: encoder.depth(name) for prefix, encoder in encoders for name, _ in encoder.named_parameters()
+    }
 
 
 ENCODERS: Final[dict[EncoderKind, type[SpeechEncoder]]] = {

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.model.encoders import PretrainedEncoder
 from xlst_ray.model.options import Architecture
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import is_speech2text, load_speech2text
@@ -24,6 +26,8 @@ def save_model(folder: Path, model: S2TModel) -> None:
         "vocabulary_size": model.vocabulary_size,
         "input_dim": model.input_dim,
     }
+    if model.pretrained is not None:
+        description["pretrained"] = model.pretrained.description()
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -42,6 +46,7 @@ def load_model(folder: Path) -> S2TModel:
             Architecture.from_json(description["architecture"]),
             description["vocabulary_size"],
             description["input_dim"],
+            _pretrained(description.get("pretrained")),
         )
         model.load_state_dict(weights)
     except FileNotFoundError as error:
@@ -55,3 +60,12 @@ def load_model(folder: Path) -> S2TModel:
     except RuntimeError as error:  # torch's word for missing, unknown and misshapen parameters
         raise DataError(f"{WEIGHTS} is not what {DESCRIPTION} describes: {error}", where=str(folder)) from None
     return model.eval()
+
+
+def _pretrained(description: dict[str, Any] | None) -> PretrainedEncoder | None:
+    if description is None:
+        return None
+    # Imported here: transformers takes seconds, and most models do without it.
+    from xlst_ray.model.pretrained import make_pretrained
+
+    return make_pretrained(description)

@@ -32,7 +32,7 @@ _EXTRACTORS: Final[dict[Kind, Any]] = {
 
 
 @dataclass(frozen=True)
-class Frontend:
+class OwnFeatures:
     """A wave to features (T, F), a row every 10 ms, so that lengths mean the same for every encoder.
 
     Whisper's rows are log-mel energies, w2v-BERT's are Kaldi's, normalised by bin; wav2vec 2.0's are the samples
@@ -71,7 +71,7 @@ class Frontend:
         return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
 
 
-def read_frontend(folder: Path) -> Frontend:
+def read_frontend(folder: Path) -> OwnFeatures:
     """The features of the encoder in a local folder.
 
     Raises:
@@ -89,7 +89,7 @@ def read_frontend(folder: Path) -> Frontend:
     if rate != SAMPLE_RATE:
         raise DataError(f"reads speech at {rate} Hz, shards have {SAMPLE_RATE} Hz", where=str(folder / EXTRACTOR))
     names = ("feature_extractor_type", "processor_class", "return_attention_mask")
-    return Frontend(kind, {name: value for name, value in settings.items() if name not in names})
+    return OwnFeatures(kind, {name: value for name, value in settings.items() if name not in names})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,13 +1,21 @@
 """The size of a model: named sizes as fairseq has them, single figures overridden, resolved into an `Architecture`."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
-from xlst_ray.config import Section, option
+from xlst_ray.config import Section, absolute, option
 from xlst_ray.errors import ConfigError
 
+
+def _place(name: str) -> str:
+    return absolute(name) if Path(name).expanduser().is_dir() else name
+
+
+# A folder as seen from everywhere, or what is none: a name on the Hub.
+EncoderName = Annotated[str, AfterValidator(_place)]
 Size = Literal["debug", "xs", "s", "s-deep", "m", "l"]
 EncoderKind = Literal["transformer", "conformer"]
 
@@ -74,6 +82,20 @@ SIZES: Final[dict[Size, Architecture]] = {
 }
 
 
+class PretrainedOptions(Section):
+    """A pretrained encoder in the model, below the encoder that is ours, which reads its states."""
+
+    path: EncoderName | None = option(
+        None, "folder of an encoder of transformers, or its name on the Hugging Face Hub, as of jobs/encode.py"
+    )
+    revision: str | None = option(None, "commit, branch or tag on the Hub; none: the newest")
+    layers: int | None = option(None, "its lowest layers, which are used; none: all", unit="layers", ge=1)
+    frozen: bool = option(False, "none of it trains, and nothing in it drops out")
+    frozen_layers: int = option(
+        0, "so many of its lowest layers do not train, nor what lies below them", unit="layers", ge=0
+    )
+
+
 class ModelOptions(Section):
     """`s2t_transformer` in a named size, or with another encoder; what is none comes from the size."""
 
@@ -96,6 +118,7 @@ class ModelOptions(Section):
     attention_dropout: float | None = option(None, "dropout of attention weights; none: as dropout", ge=0, lt=1)
     activation_dropout: float | None = option(None, "dropout after ReLU; none: as dropout", ge=0, lt=1)
     strides: tuple[int, ...] = option((2, 2), "stride of each convolution of the subsampler", min_length=1)
+    pretrained: PretrainedOptions = option(PretrainedOptions, "a pretrained encoder below, in the model", added=True)
     ctc: bool = option(True, "a CTC head on the encoder, for the joint loss and for greedy CTC decoding")
 
     def architecture(self) -> Architecture:

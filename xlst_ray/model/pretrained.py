@@ -5,6 +5,8 @@ else is in its batch. Weights are read from safetensors, or from older files wit
 """
 
 import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,52 +17,56 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor, nn
 
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.model._transformers import AutoModel, PreTrainedModel
-from xlst_ray.model.encoders import Encoded
-from xlst_ray.model.frontend import CONFIG, EXTRACTOR, Frontend, Kind, read_frontend
+from xlst_ray.model._transformers import AutoConfig, AutoModel, PreTrainedModel
+from xlst_ray.model.encoders import Encoded, PretrainedEncoder
+from xlst_ray.model.frontend import CONFIG, EXTRACTOR, Kind, OwnFeatures, read_frontend
 from xlst_ray.model.layers import valid
 from xlst_ray.shards.states import STATES_PER_SECOND
 
 _SAFE: Final = ("*.safetensors", "*.safetensors.index.json")
 _OLD: Final = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-_UNUSED: Final = ("masked_spec_embed",)  # of their own pre-training alone: a checkpoint may lack it
+_ATTENTION: Final = "sdpa"
+_OF_A_RUN: Final = ("_name_or_path", "transformers_version", "architectures")  # in a configuration
 
 
-class PretrainedEncoder(nn.Module):
-    """An encoder with its own features.
+class _Encoder(PretrainedEncoder):
+    """What the families share: `body` is transformers' encoder."""
 
-    Attributes:
-        frontend: makes the features.
-        body: transformers' encoder. layers: its Transformer or Conformer layers, the lowest first.
-        dim: D of the states.
-    """
+    after: tuple[str, ...] = ()  # prefixes of the body's parameters that lie behind its layers
 
-    def __init__(self, body: PreTrainedModel, frontend: Frontend) -> None:
+    def __init__(self, body: PreTrainedModel, frontend: OwnFeatures) -> None:
         super().__init__()
         self.body: Any = body
-        self.frontend = frontend
+        self.frontend: OwnFeatures = frontend
+        self.input_dim = frontend.dim
         self.dim = int(body.config.hidden_size)
 
     @property
     def layers(self) -> nn.ModuleList:
+        """The Transformer or Conformer layers, the lowest first."""
         found: nn.ModuleList = self.body.layers if self.frontend.kind == "whisper" else self.body.encoder.layers
         return found
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
-        """(B, T, F), zero behind each utterance's end, lengths (B) in frames -> states (B, S, D), lengths (B)."""
-        raise NotImplementedError
+    def depth(self, name: str) -> int:
+        layer = re.match(r"body\.(?:encoder\.)?layers\.(\d+)\.", name)
+        if layer is not None:
+            return len(self.layers) - int(layer[1])
+        return 1 if name.startswith(self.after) else len(self.layers) + 1
 
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        """States (B) of utterances of `lengths` frames (B)."""
-        raise NotImplementedError
+    def description(self) -> dict[str, Any]:
+        config = {name: value for name, value in self.body.config.to_dict().items() if name not in _OF_A_RUN}
+        extractor = {"kind": self.frontend.kind, "settings": dict(self.frontend.settings)}
+        return {"config": config, "frontend": extractor, "layers": len(self.layers), "frozen": self.frozen}
 
 
-class WhisperEncoder(PretrainedEncoder):
+class WhisperEncoder(_Encoder):
     """Whisper's encoder on utterances of their true length.
 
     Whisper pads every recording to 30 s and attends to the silence, too. Here the table of positions is cut to the
-    utterance, and padding is not attended to: the states differ a little from Whisper's own, and cost a tenth.
+    utterance, and padding is not attended to: the states are others than Whisper's own, and cost a tenth of the time.
     """
+
+    after = ("body.layer_norm.",)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
         body, steps = self.body, self.output_lengths(lengths)
@@ -87,13 +93,17 @@ class WhisperEncoder(PretrainedEncoder):
         return (lengths + 1) // 2
 
 
-class Wav2VecEncoder(PretrainedEncoder):
+class Wav2VecEncoder(_Encoder):
     """wav2vec 2.0 and what has its layout: XLS-R, MMS."""
+
+    @property
+    def after(self) -> tuple[str, ...]:  # type: ignore[override]  # a constant elsewhere
+        return ("body.encoder.layer_norm.",) if self.body.config.do_stable_layer_norm else ()
 
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
         steps, waves = self.output_lengths(lengths), features.flatten(1)
         if self.body.config.feat_extract_norm == "group":  # over time: padding would count
-            sizes = (lengths * self.frontend.dim).tolist()
+            sizes = (lengths * self.input_dim).tolist()
             rows = [self._convolved(wave[None, :size])[0] for wave, size in zip(waves, sizes, strict=True)]
             x = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         else:
@@ -107,11 +117,11 @@ class Wav2VecEncoder(PretrainedEncoder):
         return found
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        steps: Tensor = self.body._get_feat_extract_output_lengths(lengths * self.frontend.dim)
+        steps: Tensor = self.body._get_feat_extract_output_lengths(lengths * self.input_dim)
         return steps.clamp(min=0)
 
 
-class Wav2VecBertEncoder(PretrainedEncoder):
+class Wav2VecBertEncoder(_Encoder):
     """w2v-BERT 2.0, which reads two frames at a time."""
 
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
@@ -125,7 +135,7 @@ class Wav2VecBertEncoder(PretrainedEncoder):
         return lengths // 2
 
 
-_ENCODERS: Final[dict[Kind, type[PretrainedEncoder]]] = {
+_ENCODERS: Final[dict[Kind, type[_Encoder]]] = {
     "whisper": WhisperEncoder,
     "wav2vec2": Wav2VecEncoder,
     "wav2vec2-bert": Wav2VecBertEncoder,
@@ -173,28 +183,42 @@ def load_pretrained(folder: Path, layers: int | None = None) -> PretrainedEncode
     frontend = read_frontend(folder)
     try:
         whole, facts = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, attn_implementation="sdpa", output_loading_info=True
+            folder, dtype=torch.float32, local_files_only=True, attn_implementation=_ATTENTION, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"cannot be read as an encoder ({error})", where=str(folder)) from None
-    body = whole.get_encoder() if frontend.kind == "whisper" else whole
-    encoder = _ENCODERS[frontend.kind](body, frontend)
-    own = {name.removeprefix("body.") for name in encoder.state_dict()}
-    missing = {name.removeprefix("encoder.") if frontend.kind == "whisper" else name for name in facts["missing_keys"]}
-    if lacking := sorted((own & missing) - set(_UNUSED)):
+    encoder = _encoder(whole, frontend)
+    above = "encoder." if frontend.kind == "whisper" else ""
+    missing = {f"body.{name.removeprefix(above)}" for name in facts["missing_keys"]}
+    if lacking := sorted(missing & set(encoder.state_dict())):
         raise DataError(f"lacks weights of the encoder: {', '.join(lacking[:3])} ...", where=str(folder))
-    return _cut(encoder, layers, where=str(folder))
-
-
-def _cut(encoder: PretrainedEncoder, layers: int | None, where: str) -> PretrainedEncoder:
     if getattr(encoder.body.config, "add_adapter", False):
-        raise DataError("has an adapter behind its layers, for which there is no place here", where=where)
+        raise DataError("has an adapter behind its layers, for which there is no place here", where=str(folder))
     if layers is not None and layers > len(encoder.layers):
-        raise ConfigError(f"has {len(encoder.layers)} layers, not {layers}", where=where)
-    if layers is not None:
-        del encoder.layers[layers:]
-    # Theirs draw from generators of their own, so that a resumed run would differ; masks are the loader's work.
-    encoder.body.config.apply_spec_augment = False
-    for holder in (encoder.body, encoder.body.config):  # Whisper reads it here, the others there
-        holder.layerdrop = 0.0
+        raise ConfigError(f"has {len(encoder.layers)} layers, not {layers}", where=str(folder))
+    del encoder.layers[layers or len(encoder.layers) :]
     return encoder.eval()
+
+
+def make_pretrained(description: Mapping[str, Any]) -> PretrainedEncoder:
+    """An encoder of random weights as `description()` of one tells, in evaluation mode."""
+    config = AutoConfig.for_model(**description["config"])
+    encoder = _encoder(
+        AutoModel.from_config(config, attn_implementation=_ATTENTION), OwnFeatures(**description["frontend"])
+    )
+    del encoder.layers[description["layers"] :]
+    encoder.frozen = description["frozen"]
+    return encoder.eval()
+
+
+def _encoder(whole: Any, frontend: OwnFeatures) -> _Encoder:
+    body = whole.get_encoder() if frontend.kind == "whisper" else whole
+    # Masks are the loader's work, and layers are not left out: a resume does not restore what these are drawn from.
+    body.config.apply_spec_augment = False
+    for holder in (body, body.config):  # Whisper reads it here, the others there
+        holder.layerdrop = 0.0
+    if hasattr(body, "masked_spec_embed"):
+        del body.masked_spec_embed
+    if frontend.kind == "whisper":  # sinusoids, which Whisper's training left alone
+        body.embed_positions.requires_grad_(False)
+    return _ENCODERS[frontend.kind](body, frontend)

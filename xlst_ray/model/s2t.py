@@ -18,7 +18,7 @@ from xlst_ray.errors import ConfigError
 from xlst_ray.model.attention import KeysValues
 from xlst_ray.model.cache import DecoderCache
 from xlst_ray.model.dropout import Dropout
-from xlst_ray.model.encoders import Encoded, make_encoder
+from xlst_ray.model.encoders import Encoded, Frontend, PretrainedEncoder, SpeechEncoder, StackedEncoder, make_encoder
 from xlst_ray.model.layers import DecoderLayer, positions, valid
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
@@ -92,16 +92,37 @@ class S2TModel(nn.Module):
         architecture: resolved figures (`ModelOptions.architecture`).
         vocabulary_size: V, the four special tokens included.
         input_dim: F, mel bins of a frame.
+        pretrained: an encoder below the architecture's, which reads features of its own; `input_dim` is theirs then.
     """
 
-    def __init__(self, architecture: Architecture, vocabulary_size: int, input_dim: int = 80) -> None:
+    encoder: SpeechEncoder | StackedEncoder
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        vocabulary_size: int,
+        input_dim: int = 80,
+        pretrained: PretrainedEncoder | None = None,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
         self.vocabulary_size = vocabulary_size
-        self.input_dim = input_dim
-        self.encoder = make_encoder(architecture, input_dim)
+        if pretrained is None:
+            self.input_dim, self.encoder = input_dim, make_encoder(architecture, input_dim)
+        else:
+            self.input_dim = pretrained.input_dim
+            self.encoder = StackedEncoder(pretrained, make_encoder(architecture, pretrained.dim))
         self.decoder = Decoder(architecture, vocabulary_size)
         self.ctc = nn.Linear(architecture.dim, vocabulary_size) if architecture.ctc else None
+
+    @property
+    def pretrained(self) -> PretrainedEncoder | None:
+        return self.encoder.pretrained if isinstance(self.encoder, StackedEncoder) else None
+
+    @property
+    def frontend(self) -> Frontend | None:
+        """What makes the features that the model reads of a wave; none: filterbanks, normalised."""
+        return None if self.pretrained is None else self.pretrained.frontend
 
     def forward(self, features: Tensor, lengths: Tensor, tokens: Tensor) -> Output:
         """Features (B, T, F) of lengths (B) and decoder inputs (B, U), `</s>` first -> `Output`."""

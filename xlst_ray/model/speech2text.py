@@ -108,6 +108,8 @@ def load_speech2text(folder: Path) -> S2TModel:
 
 def _config_of(model: S2TModel) -> dict[str, Any]:
     figures = model.architecture
+    if model.pretrained is not None:
+        raise DataError("transformers' Speech2Text has no pretrained encoder", hint="it cannot be exported")
     if figures.encoder != "transformer":
         raise DataError(f"transformers' Speech2Text has no {figures.encoder} encoder", hint="it cannot be exported")
     if set(figures.strides) != {STRIDE}:

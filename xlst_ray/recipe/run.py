@@ -30,6 +30,7 @@ from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
 from xlst_ray.stages.score_labels import score_and_report
+from xlst_ray.stages.speech_data import SpeechData
 from xlst_ray.stages.stage import Stage, StageResult, fingerprint
 from xlst_ray.stages.text import (
     HELD_OUT_FILE,
@@ -39,7 +40,7 @@ from xlst_ray.stages.text import (
     without_held_out,
     write_held_out,
 )
-from xlst_ray.stages.train import SpeechData, describe_training, train_speech
+from xlst_ray.stages.train import describe_training, train_speech
 from xlst_ray.stages.train_mt import collect_pairs, train_mt
 from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import Overlap, is_named, sentence_key

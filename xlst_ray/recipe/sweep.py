@@ -188,6 +188,7 @@ def best_config(work: TrialWork, record: Record, out: str) -> str:
     data = work.base(record.assignment).data
     values = {
         "shards": data.train.shards,
+        "states": data.train.states,
         "init": data.init,
         "vocabulary": data.vocabulary,
         "held_out": data.held_out,

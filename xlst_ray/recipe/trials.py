@@ -19,8 +19,9 @@ from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.run import Recipe, Start, starts
 from xlst_ray.shards.schema import Split
 from xlst_ray.stages.evaluate import evaluate
+from xlst_ray.stages.speech_data import SpeechData
 from xlst_ray.stages.stage import Stage, StageResult, run_stage
-from xlst_ray.stages.train import SpeechData, describe_training, train_speech
+from xlst_ray.stages.train import describe_training, train_speech
 from xlst_ray.sweep.options import Domain
 from xlst_ray.sweep.presets import START, preset_space
 from xlst_ray.sweep.space import Assignment, Space, canonical
@@ -237,7 +238,7 @@ class TrialWork:
         x, _ = apply(self.experiment, assignment)
         stage = Stage(split, x.evaluate.resolved(), {split: self.target, "model": model.fingerprint})
         base = self.base(assignment)
-        source = Source(base.data.train.shards, split)
+        source = Source(base.data.train.shards, split, states=base.data.train.states)
         return run_stage(
             stage,
             self.folder(stage),

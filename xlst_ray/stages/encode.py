@@ -18,7 +18,8 @@ from xlst_ray.audio.decode import Wave, decode_flac
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.model.pretrained import PretrainedEncoder, find_pretrained, fingerprint_of, load_pretrained
+from xlst_ray.model.encoders import PretrainedEncoder
+from xlst_ray.model.pretrained import find_pretrained, fingerprint_of, load_pretrained
 from xlst_ray.progress import say
 from xlst_ray.shards.files import read_shard, shard_urls
 from xlst_ray.shards.schema import SPLITS

@@ -69,7 +69,8 @@ class Decoder:
             self._model = load_model(folder).to(self._device)
             self._vocabulary = Vocabulary.load(folder)
         self._options = options
-        self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0)
+        frontend = self._model.frontend
+        self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0, frontend=frontend)
 
     def __call__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         batch = self._loader.load(Planned.once(np.asarray(rows)))

@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 
 from xlst_ray import storage
+from xlst_ray.errors import DataError
 from xlst_ray.model.files import load_model
 from xlst_ray.model.speech2text import save_speech2text
+from xlst_ray.stages.states import about_model
 from xlst_ray.text.speech2text import write_tokenizer
 from xlst_ray.text.vocabulary import Vocabulary
 
@@ -17,6 +19,9 @@ def export(model: str, folder: str) -> dict[str, int]:
         DataError: no model is there, or it is none that transformers has.
     """
     with storage.local_folder(model) as local, tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
+        if (about := about_model(local)) is not None:
+            what = f"reads the states of {about['path']}, not filterbanks"
+            raise DataError(what, where=model, hint="it cannot be exported")
         ours, vocabulary = load_model(local), Vocabulary.load(local)
         save_speech2text(Path(temporary), ours)
         write_tokenizer(Path(temporary), vocabulary.to_bytes(), vocabulary.pieces)

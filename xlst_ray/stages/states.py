@@ -1,28 +1,22 @@
 """Folders of states, and the models that read them: which encoder's they are."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-from pydantic import AfterValidator
+from typing import Any, Final
 
 from xlst_ray import storage
-from xlst_ray.config import Section, absolute, option
+from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
+from xlst_ray.model.options import EncoderName
 from xlst_ray.stages.stage import finished
 
 ABOUT: Final = "encoder.json"
 """File of a model folder, where the model reads states: of which encoder."""
 
 
-def _place(name: str) -> str:
-    """A folder as seen from everywhere; what is none is a name on the Hub."""
-    return absolute(name) if Path(name).expanduser().is_dir() else name
-
-
 class EncoderOptions(Section):
     """A frozen pretrained encoder, whose states are computed once and kept."""
 
-    path: Annotated[str, AfterValidator(_place)] | None = option(
+    path: EncoderName | None = option(
         None,
         "folder of an encoder of transformers, or its name on the Hugging Face Hub: Whisper, wav2vec 2.0 (XLS-R, MMS), "
         "w2v-BERT 2.0; none: no such encoder",

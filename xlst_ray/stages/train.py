@@ -8,8 +8,8 @@ A model folder holds `model.safetensors`, `model.json` (architecture), `vocabula
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
-from xlst_ray.audio.fbank import MEL_BINS
+from xlst_ray.audio.fbank import MEL_BINS, SHIFT
 from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
@@ -28,26 +28,25 @@ from xlst_ray.batches.source import BatchSource, PlainSource
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.stream import RaySource
 from xlst_ray.cluster.train import OnValidation, run_training
-from xlst_ray.config import Section, Url, option
+from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError, DataError, TransferError
 from xlst_ray.model.ctc import ctc_frames_needed
+from xlst_ray.model.encoders import Frontend, PretrainedEncoder, depths
 from xlst_ray.model.files import load_model, save_model
-from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.options import ModelOptions, PretrainedOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
-from xlst_ray.shards.files import iter_texts
 from xlst_ray.shards.scores import FOLDER as SCORES
-from xlst_ray.shards.scores import iter_translations
+from xlst_ray.stages.speech_data import SpeechData, encoder_of, sources
 from xlst_ray.stages.stage import Stage, fingerprint, finished
-from xlst_ray.stages.states import ABOUT, about_states
-from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, read_vocabulary, without_held_out
+from xlst_ray.stages.states import ABOUT
+from xlst_ray.stages.text import read_held_out, read_vocabulary
 from xlst_ray.text.ids import UNK
-from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
-from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions
+from xlst_ray.text.vocabulary import Vocabulary
 from xlst_ray.train.checkpoint import load_weights
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.speech import SpeechTask
@@ -57,15 +56,6 @@ from xlst_ray.train.task import Task
 INIT_FOLDER = "init"
 TRAIN_INDEX = "index-train.parquet"
 DEV_INDEX = "index-dev.parquet"
-
-
-class SourceOptions(Section):
-    """Further training data."""
-
-    shards: Url = option(..., "folder or URL of the shards; their split train is read")
-    labels: Url | None = option(None, "folder or URL of labels: the targets are translations; none: transcripts")
-    weight: float = option(1.0, "how often it is met, beside other sources of its size", gt=0)
-    states: Url | None = option(None, "folder or URL of its states, where states are what is read")
 
 
 class SpeechOptions(Section):
@@ -89,28 +79,6 @@ class SpeechOptions(Section):
 
 
 @dataclass(frozen=True)
-class SpeechData:
-    """What a speech model learns from.
-
-    Attributes:
-        train, dev: shards, and labels where the targets are translations.
-        lang: language of the targets.
-        further: more to train on, by name, each with the language of its targets.
-        vocabulary: folder with `vocabulary.model`, or with a Speech2Text tokenizer.
-        init: model folder to start from, ours or a Speech2Text checkpoint; none: random weights.
-        held_out: file of sentence keys, one a line, that may not be trained on.
-    """
-
-    train: Source
-    dev: Source
-    lang: str
-    vocabulary: str
-    init: str | None = None
-    held_out: str | None = None
-    further: Mapping[str, tuple[Source, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class SpeechJob:
     """A `TrainJob`: what every rank needs to build its task. All of it lies in the stage folder."""
 
@@ -127,93 +95,43 @@ class SpeechJob:
     def build(self, world: World, *, streaming: bool) -> Task[Any]:
         with storage.local_folder(storage.join(self.folder, INIT_FOLDER)) as init:
             model = load_model(init)
-        source = self._streaming_source(world) if streaming else self._plain_source(world)
+        make = self._streaming_source if streaming else self._plain_source
+        source = make(world, model.frontend)
         rate = self.frames_per_second
         return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device, frames_per_second=rate)
 
-    def _loader(self, name: str, augment: AugmentOptions | None) -> BatchLoader:
+    def _loader(self, name: str, augment: AugmentOptions | None, frontend: Frontend | None) -> BatchLoader:
         index = Index.load(storage.join(self.folder, name))
-        return BatchLoader(index, self.batch, augment=augment, seed=self.seed)
+        return BatchLoader(index, self.batch, augment=augment, seed=self.seed, frontend=frontend)
 
-    def _plain_source(self, world: World) -> BatchSource:
-        return PlainSource(
-            self._loader(TRAIN_INDEX, self.augment), self._loader(DEV_INDEX, None), world.rank, world.size
-        )
+    def _plain_source(self, world: World, frontend: Frontend | None) -> BatchSource:
+        train, dev = self._loader(TRAIN_INDEX, self.augment, frontend), self._loader(DEV_INDEX, None, frontend)
+        return PlainSource(train, dev, world.rank, world.size)
 
-    def _streaming_source(self, world: World) -> BatchSource:
+    def _streaming_source(self, world: World, frontend: Frontend | None) -> BatchSource:
         return RaySource(
             storage.join(self.folder, TRAIN_INDEX),
             self.batch,
             self.augment,
-            self._loader(DEV_INDEX, None),
+            self._loader(DEV_INDEX, None, frontend),
             seed=self.seed,
             rank=world.rank,
             world=world.size,
             loader_cpus=self.loader_cpus,
+            frontend=frontend,
         )
-
-
-def speech_data(
-    text: TextOptions,
-    pieces: VocabularyOptions,
-    *,
-    shards: str,
-    labels: str | None,
-    init: str | None,
-    vocabulary: str | None,
-    held_out: str | None,
-    out: str,
-    further: Mapping[str, SourceOptions] | None = None,
-    keep: KeepOptions | None = None,
-    states: str | None = None,
-) -> SpeechData:
-    """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
-
-    A vocabulary that is not given is made beside `out`. With `keep`, labels that its thresholds refuse are left out.
-
-    Raises:
-        DataError: a folder is not that of a finished stage.
-    """
-    train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
-    lang = _target_language(train)
-    sources = {
-        name: Source(more.shards, "train", more.labels, more.weight, states=more.states)
-        for name, more in sorted((further or {}).items())
-    }
-    more = {name: (source, _target_language(source)) for name, source in sources.items()}
-    if vocabulary is None:
-        # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
-        read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
-        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.resolved()])]
-        vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
-        if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
-            texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
-            make_vocabulary(texts, text, pieces, vocabulary)
-    return SpeechData(train, dev, lang, vocabulary, init, held_out, more)
-
-
-def _target_language(source: Source) -> str:
-    if source.labels is None:
-        return str(finished(source.shards, "corpus").config["corpus"]["lang"])
-    return str(finished(source.labels, "target").config["target"])
-
-
-def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
-    texts = (
-        iter_texts(source.shards, "train")
-        if source.labels is None
-        else iter_translations(source.shards, "train", source.labels, source.keep)
-    )
-    return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
 
 
 def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed: int, ranks: int) -> Stage:
     """The stage of a training: its options, seed, number of processes, and the content of all that it reads."""
     if data.init is None:
         options = options.replace(transfer=TransferOptions())  # nothing to take over, so no part of what it is
-    config = options.resolved()
+    config = options.identity()
     del config["train"]["log_every"], config["batch"]["cache_mb"], config["batch"]["max_ctc_infeasible"]
     inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
+    if options.model.pretrained.path is not None:
+        inputs["pretrained"] = _fingerprint_of_pretrained(options.model.pretrained)
+        del config["model"]["pretrained"]["path"], config["model"]["pretrained"]["revision"]
     inputs["vocabulary"] = read_vocabulary(data.vocabulary).fingerprint
     if data.train.labels is not None:
         inputs["labels"] = _labels_fingerprint(data.train.labels)
@@ -226,7 +144,7 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
             inputs[f"labels-{part}"] = _labels_fingerprint(source.labels)
     if data.further:
         config["sources"] = {part: source.weight for part, (source, _) in data.further.items()}
-    for part, source in _sources(data):
+    for part, source in sources(data):
         if source.states is not None:
             inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
     if data.init is not None:
@@ -236,9 +154,21 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
 
 
-def _sources(data: SpeechData) -> list[tuple[str, Source]]:
-    """All that is trained on, by name."""
-    return [("train", data.train), *((name, source) for name, (source, _) in data.further.items())]
+def _pretrained(options: PretrainedOptions) -> PretrainedEncoder | None:
+    """The encoder below the model's own; none where none is named."""
+    if options.path is None:
+        return None
+    from xlst_ray.model.pretrained import find_pretrained, load_pretrained  # transformers takes seconds
+
+    encoder = load_pretrained(find_pretrained(options.path, options.revision), options.layers)
+    encoder.frozen = options.frozen
+    return encoder
+
+
+def _fingerprint_of_pretrained(options: PretrainedOptions) -> str:
+    from xlst_ray.model.pretrained import find_pretrained, fingerprint_of
+
+    return fingerprint_of(find_pretrained(str(options.path), options.revision))
 
 
 def _labels_fingerprint(folder: str) -> str:
@@ -275,9 +205,13 @@ def train_speech(
         TrainingError: the loss is no number.
         ConfigError: other speeds are asked of states, or the sources have states of several encoders.
     """
-    about = _about_states(options, data)
+    about = _encoder_of(options, data)
     vocabulary = read_vocabulary(data.vocabulary)
     model, freeze, transfer = _initial_model(options, data, vocabulary, seed, about)
+    if model.input_dim == SHIFT and model.frontend is not None and options.augment.sizes(1000).freq_masks:
+        raise ConfigError(
+            "the encoder reads samples, which have no bins to mask", where="augment", hint="set augment.freq_masks=0"
+        )
     train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
     further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
@@ -299,16 +233,14 @@ def train_speech(
     return {**facts, "updates": trained.state.update, **seconds, "dev": trained.state.validations[-1]}
 
 
-def _about_states(options: SpeechOptions, data: SpeechData) -> dict[str, Any] | None:
-    """Which encoder's states all the data have; none: filterbanks are read."""
-    found = [about_states(source.states) for _, source in _sources(data) if source.states is not None]
-    if not found:
-        return None
-    if len({(about["fingerprint"], about["layers"]) for about in found}) > 1:
-        raise ConfigError("the sources have states of several encoders", hint="encode all of them with one")
-    if options.augment.speeds != (1.0,):
+def _encoder_of(options: SpeechOptions, data: SpeechData) -> dict[str, Any] | None:
+    """Which encoder's states are read; none: filterbanks are, or what the model's own pretrained encoder reads."""
+    about = encoder_of(data)
+    if about is not None and options.model.pretrained.path is not None:
+        raise ConfigError("states take the place of a pretrained encoder in the model", where="model.pretrained.path")
+    if about is not None and options.augment.speeds != (1.0,):
         raise ConfigError("states cannot be played at other speeds", where="augment.speeds", hint="set it to [1.0]")
-    return found[0]
+    return about
 
 
 def _initial_model(
@@ -316,9 +248,12 @@ def _initial_model(
 ) -> tuple[S2TModel, dict[str, int], str]:
     """The model before its first update, the first update of frozen parameters, and the transfer plan as text."""
     torch.manual_seed(seed)
-    model = S2TModel(options.model.architecture(), len(vocabulary), MEL_BINS if about is None else about["dim"])
+    dim, pretrained = MEL_BINS if about is None else about["dim"], _pretrained(options.model.pretrained)
+    model = S2TModel(options.model.architecture(), len(vocabulary), dim, pretrained)
+    never = dict.fromkeys(_frozen_for_good(model, options.model.pretrained), options.train.updates + 1)
     if data.init is None:
-        return model, {}, "starts from random weights"
+        told = "" if pretrained is None else f", but for the encoder of {options.model.pretrained.path}"
+        return model, never, f"starts from random weights{told}"
     with storage.local_folder(data.init) as folder:
         source = load_model(folder)
         source_pieces = Vocabulary.load(folder).pieces
@@ -330,11 +265,23 @@ def _initial_model(
         )
     plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     plan.apply(model)
-    return (
-        model,
-        {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0},
-        f"starts from {data.init}\n{plan.table()}",
-    )
+    freeze = {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0}
+    return model, {**freeze, **never}, f"starts from {data.init}\n{plan.table()}"
+
+
+def _frozen_for_good(model: S2TModel, options: PretrainedOptions) -> set[str]:
+    """Parameters of the pretrained encoder that never train: those that its own training left alone (Whisper's table of
+    positions), and what `options` says.
+
+    Raises:
+        ConfigError: more layers are to be frozen than there are.
+    """
+    below, fixed = depths(model), {name for name, value in model.named_parameters() if not value.requires_grad}
+    layers = max(below.values(), default=1) - 1
+    if options.frozen_layers > layers:
+        raise ConfigError(f"the encoder has {layers} layers", where="model.pretrained.frozen_layers")
+    lowest = layers - options.frozen_layers + 1 if options.frozen_layers else layers + 2
+    return fixed | {name for name, depth in below.items() if options.frozen or depth >= lowest}
 
 
 def _index(source: Source, lang: str, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> Index:

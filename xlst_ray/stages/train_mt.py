@@ -47,7 +47,7 @@ class MTOptions(Section):
 
     def training_config(self, seed: int, ranks: int) -> dict[str, Any]:
         """What decides the model, its sentence pairs apart."""
-        config = self.resolved()
+        config = self.identity()
         del config["pairs"], config["train"]["log_every"]
         return {**config, "seed": seed, "ranks": ranks}
 

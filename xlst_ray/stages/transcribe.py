@@ -4,7 +4,7 @@ A recording is done when its JSON is there, which is written last; a run that wa
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -110,9 +110,11 @@ class Transcriber:
             self._vocabulary = Vocabulary.load(local)
             self._gap = " " if language(read_text_rule(local)[0]).spaces else ""
             about = about_model(local)
-        self._states = None
-        if about is not None:
-            self._states = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
+        self._rows: Callable[[Sequence[Wave]], list[Tensor]] | None = None
+        if own := self._model.frontend:
+            self._rows = lambda waves: [own(wave) for wave in waves]
+        elif about is not None:
+            self._rows = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
         self._fbank = Fbank().to(self._device)
         self._folder, self._options = folder, options
 
@@ -152,7 +154,6 @@ class Transcriber:
 
     def _recognise(self, wave: Wave, parts: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         features, frames = self._features([wave[start:end] for start, end in parts])
-        features = utterance_cmvn(features, frames).half().float()  # as training reads them
         answers = []
         for hypotheses, _ in recognise(self._model, features, frames, self._options.beam):
             (best, *others), decode_ = hypotheses, self._vocabulary.decode
@@ -163,15 +164,18 @@ class Transcriber:
         return answers
 
     def _features(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
-        """Filterbanks, or states, of some waves, as the model reads them: (B, T, F), lengths (B)."""
-        if self._states is not None:
-            states = [values.float() for values in self._states(waves)]
-            lengths = torch.tensor([len(values) for values in states])
-            return pad_sequence(states, batch_first=True).to(self._device), lengths.to(self._device)
-        samples = torch.tensor([len(wave) for wave in waves])
-        padded = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
-        found: tuple[Tensor, Tensor] = self._fbank(padded.to(self._device), samples.to(self._device))
-        return found
+        """What the model reads of some waves, as training read it: (B, T, F), lengths (B) in frames."""
+        if self._rows is not None:
+            rows = self._rows(waves)
+            frames = torch.tensor([len(values) for values in rows]).to(self._device)
+            features = pad_sequence(rows, batch_first=True).to(self._device).float()
+        else:
+            samples = torch.tensor([len(wave) for wave in waves])
+            padded = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
+            features, frames = self._fbank(padded.to(self._device), samples.to(self._device))
+        if self._model.frontend is None:
+            features = utterance_cmvn(features, frames)
+        return features.half().float(), frames
 
 
 def transcribe(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import nn
@@ -12,12 +13,15 @@ from torch.optim import AdamW
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import Stopped, TrainingError
+from xlst_ray.model.encoders import depths
 from xlst_ray.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
 from xlst_ray.train.step import World, update_model, validate
 from xlst_ray.train.task import B, Task
+
+_SHARE: Final = "share"  # of the learning rate, of a group of parameters (Clark et al. 2020: layer-wise decay)
 
 
 class Wish(Enum):
@@ -69,7 +73,7 @@ def fit(
     """
     world = replace(world or World(), bf16=options.precision == "bf16")
     task.model.to(world.device).train()
-    optimizer = _adam(task.model, options)
+    optimizer = make_optimizer(task.model, options)
     state = TrainState() if resume is None else load_checkpoint(resume, task.model, optimizer)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
@@ -113,14 +117,20 @@ def _save(
     return state
 
 
-def _adam(model: nn.Module, options: TrainOptions) -> AdamW:
-    return AdamW(model.parameters(), lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
+def make_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
+    """AdamW, in which the layers of a pretrained encoder have shares of the learning rate."""
+    below = depths(model)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(options.layer_decay ** below.get(name, 0), []).append(parameter)
+    parameters = [{"params": members, _SHARE: share} for share, members in groups.items()]
+    return AdamW(parameters, lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 
 
 def _set_rate(optimizer: AdamW, update: int, options: TrainOptions) -> float:
     lr = inverse_sqrt(update, peak=options.lr, warmup=options.warmup)
     for parameters in optimizer.param_groups:
-        parameters["lr"] = lr
+        parameters["lr"] = lr * parameters.get(_SHARE, 1.0)  # checkpoints of before have none
     return lr
 
 

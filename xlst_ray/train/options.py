@@ -14,6 +14,13 @@ class TrainOptions(Section):
     lr: float = option(2e-3, "peak learning rate", gt=0)
     warmup: int = option(10_000, "updates of linear warm-up, then inverse square root decay", unit="updates", ge=0)
     betas: tuple[float, float] = option((0.9, 0.98), "Adam's moment decays")
+    layer_decay: float = option(
+        1.0,
+        "learning rate of each layer of a pretrained encoder, as a share of that of the layer above it",
+        added=True,
+        gt=0,
+        le=1,
+    )
     weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", ge=0)
     clip_norm: float = option(10.0, "largest gradient norm", gt=0)
     accumulate: int = option(1, "batches of each worker in an update", ge=1)

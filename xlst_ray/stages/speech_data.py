@@ -1,0 +1,122 @@
+"""What a speech model learns from: sources with labels and states, the language of their targets, a vocabulary."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xlst_ray import storage
+from xlst_ray.batches.index import Source
+from xlst_ray.config import Section, Url, option
+from xlst_ray.errors import ConfigError
+from xlst_ray.shards.files import iter_texts
+from xlst_ray.shards.scores import iter_translations
+from xlst_ray.stages.stage import fingerprint, finished
+from xlst_ray.stages.states import about_states
+from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
+from xlst_ray.text.keep import KeepOptions
+from xlst_ray.text.normalise import TextOptions
+from xlst_ray.text.vocabulary import VocabularyOptions
+
+
+class SourceOptions(Section):
+    """Further training data."""
+
+    shards: Url = option(..., "folder or URL of the shards; their split train is read")
+    labels: Url | None = option(None, "folder or URL of labels: the targets are translations; none: transcripts")
+    weight: float = option(1.0, "how often it is met, beside other sources of its size", gt=0)
+    states: Url | None = option(None, "folder or URL of its states, where states are what is read")
+
+
+@dataclass(frozen=True)
+class SpeechData:
+    """What a speech model learns from.
+
+    Attributes:
+        train, dev: shards, and labels where the targets are translations.
+        lang: language of the targets.
+        further: more to train on, by name, each with the language of its targets.
+        vocabulary: folder with `vocabulary.model`, or with a Speech2Text tokenizer.
+        init: model folder to start from, ours or a Speech2Text checkpoint; none: random weights.
+        held_out: file of sentence keys, one a line, that may not be trained on.
+    """
+
+    train: Source
+    dev: Source
+    lang: str
+    vocabulary: str
+    init: str | None = None
+    held_out: str | None = None
+    further: Mapping[str, tuple[Source, str]] = field(default_factory=dict)
+
+
+def speech_data(
+    text: TextOptions,
+    pieces: VocabularyOptions,
+    *,
+    shards: str,
+    labels: str | None,
+    init: str | None,
+    vocabulary: str | None,
+    held_out: str | None,
+    out: str,
+    further: Mapping[str, SourceOptions] | None = None,
+    keep: KeepOptions | None = None,
+    states: str | None = None,
+) -> SpeechData:
+    """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
+
+    A vocabulary that is not given is made beside `out`. With `keep`, labels that its thresholds refuse are left out.
+
+    Raises:
+        DataError: a folder is not that of a finished stage.
+    """
+    train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
+    lang = _target_language(train)
+    sources = {
+        name: Source(more.shards, "train", more.labels, more.weight, states=more.states)
+        for name, more in sorted((further or {}).items())
+    }
+    more = {name: (source, _target_language(source)) for name, source in sources.items()}
+    if vocabulary is None:
+        # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
+        read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
+        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.resolved()])]
+        vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
+        if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
+            texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
+            make_vocabulary(texts, text, pieces, vocabulary)
+    return SpeechData(train, dev, lang, vocabulary, init, held_out, more)
+
+
+def _target_language(source: Source) -> str:
+    if source.labels is None:
+        return str(finished(source.shards, "corpus").config["corpus"]["lang"])
+    return str(finished(source.labels, "target").config["target"])
+
+
+def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
+    texts = (
+        iter_texts(source.shards, "train")
+        if source.labels is None
+        else iter_translations(source.shards, "train", source.labels, source.keep)
+    )
+    return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
+
+
+def sources(data: SpeechData) -> list[tuple[str, Source]]:
+    """All that is trained on, by name."""
+    return [("train", data.train), *((name, source) for name, (source, _) in data.further.items())]
+
+
+def encoder_of(data: SpeechData) -> dict[str, Any] | None:
+    """Which encoder's states all the data have; none: filterbanks are read.
+
+    Raises:
+        ConfigError: those of several encoders.
+    """
+    found = [about_states(source.states) for _, source in sources(data) if source.states is not None]
+    if not found:
+        return None
+    if len({(about["fingerprint"], about["layers"]) for about in found}) > 1:
+        raise ConfigError("the sources have states of several encoders", hint="encode all of them with one")
+    return found[0]
