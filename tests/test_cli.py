@@ -1,9 +1,12 @@
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
+import ray
 
 from xlst_ray.cli import run_job
 from xlst_ray.config import Section, option
@@ -83,6 +86,31 @@ def test_sigterm_stops_a_job_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) 
     assert out == ""
     assert "goes on from here" in err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_stops_a_job_that_waits_for_ray(ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
+    @ray.remote(num_cpus=0)
+    def ask_to_stop(process: int) -> None:
+        os.kill(process, signal.SIGTERM)
+        Event().wait()
+
+    asked = []
+
+    def wait(job: Job) -> str:
+        asked.append(ask_to_stop.remote(os.getpid()))
+        return str(ray.get(asked[0]))
+
+    assert run(work=wait) == 143
+    assert "goes on from here" in capsys.readouterr().err
+    ray.cancel(asked[0], force=True)
+
+
+def test_a_job_may_end_by_itself() -> None:
+    def leave(job: Job) -> str:
+        sys.exit(5)
+
+    with pytest.raises(SystemExit, match="5"):
+        run(work=leave)
 
 
 def test_help_shows_what_the_job_is_for_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:

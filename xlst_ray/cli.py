@@ -55,13 +55,20 @@ def run_job(kind: type[S], work: Callable[[S], str], about: str | None, argument
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
     """SIGTERM raises `Stopped` within the block; training puts it off until it has a checkpoint."""
+    asked = False
 
     def stop(*_: object) -> None:
+        nonlocal asked
+        asked = True
         raise Stopped
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
+    except SystemExit:  # what `Stopped` is after its way through `ray.get`
+        if asked:
+            raise Stopped from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -55,5 +55,8 @@ class TrainingError(XlstError):
     """Training that cannot go on: not enough data, a loss that is no number."""
 
 
-class Stopped(BaseException):
-    """The process was asked to end (SIGTERM). No error: what is done stays, and the same command goes on from there."""
+class Stopped(SystemExit):
+    """The process was asked to end (SIGTERM). No error: what is done stays, and the same command goes on from there.
+
+    A `SystemExit`, for `ray.get` loses whatever else a signal's handler raises while it waits.
+    """
