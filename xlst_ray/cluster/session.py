@@ -3,9 +3,12 @@
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 import ray.data
+import ray.util
 
 from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
 from xlst_ray.cluster.stop import signals_kept
@@ -50,14 +53,36 @@ def _start_here(options: ClusterOptions) -> None:
             where="cluster",
             hint="name the cluster of cluster.yaml or deploy/ with cluster.address, or leave by_role out",
         )
-    ray.init(
-        address="local",
-        num_cpus=options.cpus,
-        include_dashboard=True,  # Ray Train's cleaner of stopped runs asks it which ones are alive
-        logging_level=logging.WARNING,
-        _temp_dir=session_folder(),
-    )
+    with _address_known():
+        ray.init(
+            address="local",
+            num_cpus=options.cpus,
+            include_dashboard=True,  # Ray Train's cleaner of stopped runs asks it which ones are alive
+            logging_level=logging.WARNING,
+            _temp_dir=session_folder(),
+        )
     _refuse_what_does_not_fit(options)
+
+
+@contextmanager
+def _address_known() -> Iterator[None]:
+    """The cluster that starts within listens where the environment of all its processes says.
+
+    Ray Train's cleaner would otherwise look through this machine's processes for one, and dies where it finds two.
+    """
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:  # what this process starts next is no part of the cluster
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _refuse_what_does_not_fit(options: ClusterOptions) -> None:
