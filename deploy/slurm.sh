@@ -12,7 +12,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # --signal: five minutes before the end (or a preemption) this script gets SIGTERM, and passes it on to the driver:
-# the driver ends with 143, and the job is queued again and goes on from what is in the workspace.
+# training writes a checkpoint, the driver ends with 143, and the job is queued again and goes on from there.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 source .venv/bin/activate

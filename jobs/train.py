@@ -50,7 +50,7 @@ def work(job: TrainJob) -> str:
         further=job.sources,
     )
     train = partial(train_speech, "train", options, data, job.seed, cluster=job.cluster)
-    result = run_stage(describe_training("train", options, data, job.seed, job.cluster.ranks), job.out, train)
+    result = run_stage(describe_training("train", options, data, job.seed, job.cluster.planned_ranks), job.out, train)
     return f"{result.folder} {'was done before' if result.reused else 'is done'}"
 
 

@@ -26,7 +26,7 @@ class MTJob(MTOptions):
 def work(job: MTJob) -> str:
     options = MTOptions.model_validate({name: getattr(job, name) for name in MTOptions.model_fields})
     pairs, info = collect_pairs(options, job.source, job.target), LMInfo(job.source, job.target)
-    stage = Stage("mt", options.training_config(job.seed, job.cluster.ranks), {"pairs": fingerprint(pairs)})
+    stage = Stage("mt", options.training_config(job.seed, job.cluster.planned_ranks), {"pairs": fingerprint(pairs)})
     title = f"mt {job.source}-{job.target}"
     result = run_stage(
         stage, job.out, lambda folder: train_mt(title, options, pairs, info, job.seed, folder, job.cluster)

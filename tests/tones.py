@@ -82,10 +82,15 @@ def train_batches(loader: BatchLoader, epoch: int, first: int = 0, *, rank: int 
     """A rank's batches of an epoch that is one window, from the `first` of each rank on."""
     assert loader.plan(epoch, world).windows == 1
     start = Position(epoch, first * world)
-    return (batch for batch, _ in loader.window_batches(start, rank=rank, world=world))
+    return (batch for batch, _ in loader.window_batches(start, ranks=[rank], world=world))
 
 
 def source(
-    shards: str, options: BatchOptions, augment: AugmentOptions = NO_MASKS, *, rank: int = 0, world: int = 1
+    shards: str,
+    options: BatchOptions,
+    augment: AugmentOptions = NO_MASKS,
+    *,
+    ranks: Sequence[int] = (0,),
+    world: int = 1,
 ) -> PlainSource:
-    return PlainSource(loader(shards, "train", options, augment), loader(shards, "dev", options), rank, world)
+    return PlainSource(loader(shards, "train", options, augment), loader(shards, "dev", options), ranks, world)

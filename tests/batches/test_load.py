@@ -196,8 +196,8 @@ def test_ranks_share_an_epoch_and_a_resume_starts_in_its_middle(shards: str) -> 
 
 def test_a_held_out_set_is_dealt_to_the_ranks_once(shards: str) -> None:
     loader = tones.loader(shards, options=BatchOptions(max_utterances=4))
-    parts = [each(loader.held_out_batches(rank=rank, world=3)) for rank in range(3)]
-    whole = each(loader.held_out_batches(rank=0, world=1))
+    parts = [each(loader.held_out_batches(ranks=[rank], world=3)) for rank in range(3)]
+    whole = each(loader.held_out_batches(ranks=[0], world=1))
     assert sum(map(len, parts)) == len(whole) == len(TEXTS)
     assert_equal({**parts[0], **parts[1], **parts[2]}, whole)
 

@@ -18,8 +18,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tones.write_shards(folder, "train", *TEXTS)
 
 
-def source(shards: str, **where: int) -> PlainSource:
-    return tones.source(shards, OPTIONS, **where)
+def source(shards: str, *ranks: int, world: int = 1) -> PlainSource:
+    return tones.source(shards, OPTIONS, ranks=ranks or [0], world=world)
 
 
 def taken(source: PlainSource, start: Position, count: int) -> list[tuple[tuple[str, ...], Position]]:
@@ -54,11 +54,20 @@ def test_what_is_next_is_where_a_resume_starts(shards: str) -> None:
 
 
 def test_ranks_have_different_batches_and_the_same_positions(shards: str) -> None:
-    one, other = (taken(source(shards, rank=rank, world=2), START, 8) for rank in range(2))
+    one, other = (taken(source(shards, rank, world=2), START, 8) for rank in range(2))
     assert [after for _, after in one] == [after for _, after in other]
     for (mine, _), (yours, _) in zip(one, other, strict=True):
         assert not set(mine) & set(yours)
-    dev = [name for rank in range(2) for batch in source(shards, rank=rank, world=2).dev() for name in batch.ids]
+    dev = [name for rank in range(2) for batch in source(shards, rank, world=2).dev() for name in batch.ids]
+    assert sorted(dev) == [f"dev-0-{number}" for number in range(5)]
+
+
+def test_a_process_may_do_the_work_of_several_ranks(shards: str) -> None:
+    """Step after step it has their batches, and where they end, it does."""
+    apart = [taken(source(shards, rank, world=3), START, 9) for rank in range(3)]
+    together = taken(source(shards, 0, 2, world=3), START, 18)
+    assert together == [found for one, _, other in zip(*apart, strict=True) for found in (one, other)]
+    dev = [name for ranks in ([0, 2], [1]) for batch in source(shards, *ranks, world=3).dev() for name in batch.ids]
     assert sorted(dev) == [f"dev-0-{number}" for number in range(5)]
 
 
@@ -67,13 +76,13 @@ def test_ranks_have_different_batches_and_the_same_positions(shards: str) -> Non
 def test_other_ranks_go_on_with_the_rest_of_the_epoch(shards: str, before: int, after: int, steps: int) -> None:
     """What some ranks have not taken of an epoch is what others take of it: none twice, and each once but for a last
     step of fewer utterances than ranks."""
-    ranks = [taken(source(shards, rank=rank, world=before), START, steps) for rank in range(before)]
+    ranks = [taken(source(shards, rank, world=before), START, steps) for rank in range(before)]
     seen = [name for rank in ranks for ids, _ in rank for name in ids]
     position = ranks[0][-1][1]
     assert position.epoch == 0
     lengths = set()
     for rank in range(after):
-        rest = source(shards, rank=rank, world=after).train(position)
+        rest = source(shards, rank, world=after).train(position)
         mine = list(takewhile(lambda found: found[1] <= Position(1), rest))
         seen += [name for batch, _ in mine for name in batch.ids]
         lengths.add(len(mine))

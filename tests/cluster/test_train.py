@@ -46,19 +46,22 @@ def command(shards: Path, out: Path, *overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / "train.py"), f"shards={shards}", f"out={out}", *TRAIN, *overrides]
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_ray_data_brings_the_plan_in_its_order(ray_cluster: None, shards: Path, tmp_path: Path, world: int) -> None:
-    """From a position in the middle, over the end of several epochs, on each rank."""
+@pytest.mark.parametrize(("world", "processes"), [(1, [[0]]), (2, [[0], [1]]), (2, [[0, 1]])])
+def test_ray_data_brings_the_plan_in_its_order(
+    ray_cluster: None, shards: Path, tmp_path: Path, world: int, processes: list[list[int]]
+) -> None:
+    """From a position in the middle, over the end of several epochs, on each rank; on both in one process."""
     text = TargetText(normalise=str.lower, encode=lambda sentence: [4 + ord(c) % 50 for c in sentence])
     index = build_index(Source(str(shards), "train"), text, BATCH)
     url = str(tmp_path / "index.parquet")
     index.save(url)
     augment = AugmentOptions(speeds=(0.9, 1.0, 1.1))
-    for rank in range(world):
+    for ranks in processes:
         loader = BatchLoader(Index.load(url), BATCH, augment=augment, seed=3)
         start = Position(epoch=1, batch=world)
-        plain = PlainSource(loader, loader, rank, world).train(start)
-        streamed = RaySource(url, BATCH, augment, loader, seed=3, rank=rank, world=world, loader_cpus=0.5).train(start)
+        plain = PlainSource(loader, loader, ranks, world).train(start)
+        source = RaySource(url, BATCH, augment, loader, seed=3, ranks=ranks, world=world, loader_cpus=0.5)
+        streamed = source.train(start)
         for _ in range(12):
             (batch, position), (expected, expected_position) = next(streamed), next(plain)
             assert position == expected_position
@@ -70,7 +73,7 @@ def test_ray_data_brings_the_plan_in_its_order(ray_cluster: None, shards: Path, 
 
 
 def test_two_ranks_under_ray_train_one_model(shards: Path, tmp_path: Path) -> None:
-    """Every update and validation happened, and the loss fell."""
+    """Every update and validation happened, the loss fell, and a process alone that does the work of both agrees."""
     overrides = ["cluster.workers=2", "cluster.worker_cpus=0.5", "cluster.loader_cpus=0.5", "cluster.cpus=2"]
     subprocess.run(command(shards, tmp_path / "two", *overrides), check=True)
     validations = json.loads((tmp_path / "two" / "training.json").read_text())["validations"]
@@ -78,6 +81,12 @@ def test_two_ranks_under_ray_train_one_model(shards: Path, tmp_path: Path) -> No
     assert validations[-1]["loss"] < validations[0]["loss"]
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["config"]["ranks"] == 2
     assert not (tmp_path / "two" / "checkpoints").exists()
+    subprocess.run(command(shards, tmp_path / "one", "cluster.workers=0", "cluster.ranks=2"), check=True)
+    prints = [json.loads((tmp_path / name / "manifest.json").read_text())["fingerprint"] for name in ("one", "two")]
+    assert prints[0] == prints[1]
+    alone = json.loads((tmp_path / "one" / "training.json").read_text())["validations"]
+    for scores, its_scores in zip(validations, alone, strict=True):
+        assert its_scores == pytest.approx(scores, rel=1e-3)
 
 
 def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(

@@ -338,7 +338,7 @@ def test_a_shard_cut_in_half_is_named(refused: Refused, shards: Path, tmp_path: 
         first = [f"shards={shards}"] if job == "train" else []
         message = refused(job, *first, *more, f"out={tmp_path}/{job}")
         assert message.startswith(f"error: {shard}: cannot be read as Parquet")
-        assert "run the job that made it again" in message
+        assert "run that job" in message
     assert not (tmp_path / "train" / "manifest.json").exists()
 
 

@@ -1,6 +1,6 @@
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_an_epoch_sees_every_pair_once(world: int, max_tokens: int, seed: int) -
         answers.update(answer for batch in batches for answer in rows(batch))
     assert set(answers.values()) == {2}
     assert len(answers) == len({target for _, target in PAIRS})
-    ranks = [task(max_tokens=max_tokens, seed=seed, rank=rank, world=world) for rank in range(world)]
+    ranks = [task(max_tokens=max_tokens, seed=seed, ranks=[rank], world=world) for rank in range(world)]
     assert len({rank.batches_per_epoch for rank in ranks}) == 1
     taken = [[batch for batch, _ in islice(rank.batches(Position()), rank.batches_per_epoch)] for rank in ranks]
     together = [batch for turn in zip(*taken, strict=True) for batch in turn]
@@ -78,13 +78,23 @@ def test_an_epoch_sees_every_pair_once(world: int, max_tokens: int, seed: int) -
 
 
 def test_a_resume_is_a_position() -> None:
-    straight = list(islice(task(world=2, rank=1).batches(Position()), 30))
+    straight = list(islice(task(world=2, ranks=[1]).batches(Position()), 30))
     for cut in (0, 3, 17):
         start = straight[cut][1]
-        resumed = list(islice(task(world=2, rank=1).batches(start), 30 - cut - 1))
+        resumed = list(islice(task(world=2, ranks=[1]).batches(start), 30 - cut - 1))
         for (batch, after), (expected, position) in zip(resumed, straight[cut + 1 :], strict=True):
             assert same(batch, expected)
             assert after == position
+
+
+def test_a_process_may_read_for_several_ranks() -> None:
+    both = islice(task(world=2, ranks=[0, 1]).batches(Position()), 12)
+    one, other = (islice(task(world=2, ranks=[rank]).batches(Position()), 6) for rank in range(2))
+    for (batch, after), (expected, position) in zip(
+        both, chain.from_iterable(zip(one, other, strict=True)), strict=True
+    ):
+        assert same(batch, expected)
+        assert after == position
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -126,7 +136,7 @@ def test_development_batches_are_dealt_to_the_ranks() -> None:
     dealt = [
         answer
         for rank in range(2)
-        for batch in task(max_tokens=60, rank=rank, world=2).dev_batches()
+        for batch in task(max_tokens=60, ranks=[rank], world=2).dev_batches()
         for answer in rows(batch)
     ]
     assert sorted(whole) == sorted(dealt)

@@ -153,7 +153,7 @@ def test_no_encoder_is_an_error(shards: str) -> None:
 def test_a_batch_has_the_states_normalised(shards: str, states: str) -> None:
     index = build_index(Source(shards, "dev", states=states), TargetText(str.lower, tones.encode), BatchOptions())
     assert index.frames_per_second == 50
-    (batch,) = BatchLoader(index, BatchOptions(), augment=None, seed=0).held_out_batches(rank=0, world=1)
+    (batch,) = BatchLoader(index, BatchOptions(), augment=None, seed=0).held_out_batches(ranks=[0], world=1)
     kept = {
         row["id"]: row
         for path in sorted(Path(states, "dev").glob("*.parquet"))

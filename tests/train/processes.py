@@ -39,7 +39,8 @@ class Dealt:
     """A `BatchSource` of given batches: rank r of w takes every w-th from the r-th on; rank 0 alone validates."""
 
     def __init__(self, batches: Sequence[Batch], world: World) -> None:
-        self._all, self._mine, self._rank = batches, batches[world.rank :: world.size], world.rank
+        self._all, self._rank = batches, world.rank
+        self._mine = [batch for place, batch in enumerate(batches) if place % world.planned in world.shares]
 
     def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         epoch, first = start.epoch, start.batch

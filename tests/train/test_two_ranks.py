@@ -64,5 +64,25 @@ def test_a_training_is_that_of_one_process(ranks: tuple[Path, Result, Result], s
         assert not torch.equal(value, start[name]), f"{name} after all updates"
 
 
+def test_a_process_alone_does_the_work_of_two_ranks(
+    ranks: tuple[Path, Result, Result], shards: str, tmp_path: Path
+) -> None:
+    """As where the other one was lost: the same updates, and so the same model."""
+    _, one, _ = ranks
+    alone = processes.fit_dealt(World(ranks=2), shards, PARTS, tmp_path, 1)
+    for scores, its_scores in zip(one[2]["validations"], alone["validations"], strict=True):
+        assert its_scores == pytest.approx(scores, rel=1e-3)
+    for name, value in one[2]["weights"].items():
+        torch.testing.assert_close(alone["weights"][name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_the_ranks_of_a_plan_are_shared_out_among_the_processes(size: int) -> None:
+    shares = [World(rank, size, ranks=4).shares for rank in range(size)]
+    assert sorted(rank for share in shares for rank in share) == [0, 1, 2, 3]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert World(1, 3).shares == range(1, 3, 3)
+
+
 def test_all_ranks_hear_of_a_loss_that_is_no_number(ranks: tuple[Path, Result, Result]) -> None:
     assert [rank[3] for rank in ranks[1:]] == [True, True]

@@ -58,8 +58,10 @@ class BatchLoader:
             self._plan = (epoch, lanes), plan
         return self._plan[1]
 
-    def window_batches(self, start: Position, *, rank: int, world: int) -> Iterator[tuple[Batch, Position]]:
-        """A rank's batches of a window from a position on, each with the position after it.
+    def window_batches(self, start: Position, *, ranks: Sequence[int], world: int) -> Iterator[tuple[Batch, Position]]:
+        """The batches of some of `world` ranks, step after step, from a position in a window to its end.
+
+        Each comes with the position after its step.
 
         The recordings of all of them are in memory together, each read once.
         """
@@ -67,16 +69,17 @@ class BatchLoader:
         plan = self.plan(start.epoch, start.lanes)
         planned = plan.window(start.window)
         steps = [(at, share_out(planned[at : at + world], world)) for at in range(start.batch, len(planned), world)]
-        mine = [(min(at + world, len(planned)), step[rank]) for at, step in steps if step]
+        mine = [(min(at + world, len(planned)), step[rank]) for at, step in steps if step for rank in ranks]
         audio = self._read_audio({row for _, batch in mine for row in batch.rows.tolist() if not self._known(row)})
         for done, batch in mine:
             after = start._replace(batch=done)
             yield self.load(batch, audio), after if done < len(planned) else next_window(after, plan.windows)
 
-    def held_out_batches(self, *, rank: int, world: int) -> Iterator[Batch]:
-        """A rank's part of every utterance once."""
-        for rows in plan_held_out(self.index, self.options)[rank::world]:
-            yield self.load(Planned.once(rows))
+    def held_out_batches(self, *, ranks: Sequence[int], world: int) -> Iterator[Batch]:
+        """The part of some of `world` ranks in every utterance once."""
+        batches = plan_held_out(self.index, self.options)
+        for rank in ranks:
+            yield from (self.load(Planned.once(rows)) for rows in batches[rank::world])
 
     def load(self, batch: Planned, audio: Mapping[int, bytes] | None = None) -> Batch:
         """A planned batch; `audio` by row of the index where it was read already."""

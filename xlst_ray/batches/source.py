@@ -1,6 +1,6 @@
 """Where a training rank gets its batches from: the plain reader here, Ray Data in `xlst_ray.cluster`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,14 +10,14 @@ from xlst_ray.batches.position import Position
 
 
 class BatchSource(Protocol):
-    """Batches of one rank."""
+    """Batches of one process: of one rank, or of several where there are fewer processes than ranks."""
 
     def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         """Batches without end, from a position on, each with the position after it."""
         ...
 
     def dev(self) -> Iterator[Batch]:
-        """This rank's part of the development set."""
+        """Its part of the development set."""
         ...
 
 
@@ -27,14 +27,14 @@ class PlainSource:
 
     train_loader: BatchLoader
     dev_loader: BatchLoader
-    rank: int = 0
+    ranks: Sequence[int] = (0,)
     world: int = 1
 
     def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         while True:
-            yield from self.train_loader.window_batches(start, rank=self.rank, world=self.world)
+            yield from self.train_loader.window_batches(start, ranks=self.ranks, world=self.world)
             start = start._replace(lanes=start.lanes or self.world)
             start = next_window(start, self.train_loader.plan(start.epoch, start.lanes).windows)
 
     def dev(self) -> Iterator[Batch]:
-        return self.dev_loader.held_out_batches(rank=self.rank, world=self.world)
+        return self.dev_loader.held_out_batches(ranks=self.ranks, world=self.world)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from xlst_ray.config import Section, option
 
 ROLE_LABEL = "xlst-role"  # of Ray nodes, as cluster.yaml and deploy/ set it
@@ -22,6 +24,12 @@ class ClusterOptions(Section):
     )
     cpus: int | None = option(None, "processors of a cluster started here; none: all there are", unit="CPUs", ge=1)
     workers: int = option(1, "training processes; 0: train in the job's own process, without Ray", ge=0)
+    ranks: int | None = option(
+        None,
+        "shares of each update's batches, part of what is trained; a process does one or several; none: one for each "
+        "of `workers`. So a training of 8 goes on with workers=4 ranks=8",
+        ge=1,
+    )
     worker_cpus: float = option(0.75, "of each training process", unit="CPUs", gt=0)
     worker_gpus: float = option(0.0, "of each training process", unit="GPUs", ge=0)
     worker_threads: int = option(1, "torch threads of each training process on CPUs", ge=1)
@@ -34,10 +42,16 @@ class ClusterOptions(Section):
     translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
 
+    @model_validator(mode="after")
+    def _check(self) -> "ClusterOptions":
+        if self.ranks is not None and self.ranks < self.workers:
+            raise ValueError(f"ranks ({self.ranks}) leave nothing to do for some of {self.workers} workers")
+        return self
+
     @property
-    def ranks(self) -> int:
-        """Processes that share an update. Its batch grows with them, so they are part of what is trained."""
-        return max(1, self.workers)
+    def planned_ranks(self) -> int:
+        """Shares of each update's batches. Its size grows with them, so they are part of what is trained."""
+        return self.ranks or max(1, self.workers)
 
     def nodes(self, role: Role) -> dict[str, str]:
         """Ray's label selector of the nodes for a kind of work; empty: any node."""

@@ -8,10 +8,11 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from xlst_ray import errors
+from xlst_ray.cluster.nodes import alive, refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
 from xlst_ray.errors import XlstError
-from xlst_ray.progress import Ticker
+from xlst_ray.progress import Ticker, say
 
 Work = Callable[[Any], Any]
 
@@ -45,6 +46,7 @@ def map_items(
     cpus: float = 1.0,
     gpus: float = 0.0,
     quiet: bool = False,
+    folder: str | None = None,
 ) -> Iterator[Any]:
     """`make()(item)` for every item, in any order, with progress lines.
 
@@ -56,32 +58,50 @@ def map_items(
             one item after another.
         cpus, gpus: of each task or actor.
         quiet: no progress lines, where the caller prints its own.
+        folder: where the work writes, which every node must see.
 
     Raises:
         XlstError: what the work raised.
+        ConfigError: a node does not see the folder.
     """
     if not items:
         return
     tick: Callable[[], None] = (lambda: None) if quiet else Ticker(title, len(items), unit).tick
     if pool == 0:
         work_here = make()
-        for item in items:
-            result = work_here(item)
-            tick()
-            yield result
-        return
-    connect(cluster)
+        results: Iterator[Any] = (work_here(item) for item in items)
+    else:
+        connect(cluster)
+        if folder is not None:
+            refuse_unseen(folder)
+        nodes = cluster.nodes("engine" if gpus else "data")
+        results = _map_rows(
+            title, make, items, pool, num_cpus=cpus, num_gpus=gpus or None, label_selector=nodes or None
+        )
+    for result in results:
+        tick()
+        yield result
+
+
+def _map_rows(
+    title: str, make: Callable[[], Work], items: Sequence[Any], pool: int | None, **each: Any
+) -> Iterator[Any]:
+    """The results on Ray; `each`: what a task or an actor asks for."""
+    there = alive()
     rows = ray.data.from_items([{"item": json.dumps(item)} for item in items], override_num_blocks=len(items))
-    compute = {} if pool is None else {"compute": ActorPoolStrategy(size=min(pool, len(items)))}
-    work = _Worker if pool is not None else _as_task(make)
-    arguments = {} if pool is None else {"fn_constructor_args": (make,)}
-    nodes = cluster.nodes("engine" if gpus else "data")
-    results = rows.map(work, num_cpus=cpus, num_gpus=gpus or None, label_selector=nodes or None, **compute, **arguments)
-    for row in results.iter_rows():
+    if pool is None:
+        rows = rows.map(_as_task(make), **each)
+    else:
+        rows = rows.map(
+            _Worker, compute=ActorPoolStrategy(size=min(pool, len(items))), fn_constructor_args=(make,), **each
+        )
+    for row in rows.iter_rows():
         if row["error"]:
             raise _rebuild(*json.loads(row["error"]))
-        tick()
         yield json.loads(row["result"])
+    if lost := there.keys() - alive().keys():
+        addresses = ", ".join(there[node] for node in lost)
+        say(f"{title}: {len(lost)} nodes went away meanwhile ({addresses}); what they were at was done on others")
 
 
 def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Being asked to end by SIGTERM: what a job does then."""
+"""Being asked to end by SIGTERM: what a job does then. Training saves itself first."""
 
 import signal
 import threading
@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import ray
+import ray.train
+from ray.train.collective import broadcast_from_rank_zero
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from xlst_ray.progress import say
+from xlst_ray.train.loop import Wish
+
+UPDATES_BETWEEN_LOOKS = 10  # a look is a message to and from every rank
 
 
 @contextmanager
@@ -40,3 +48,43 @@ def signals_kept() -> Iterator[None]:
     finally:
         if callable(before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+class _Flag:
+    """The actor that a driver and its training workers share."""
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def raise_it(self) -> None:
+        self._raised = True
+
+    def is_raised(self) -> bool:
+        return self._raised
+
+
+class StopFlag:
+    """Raised by the driver, looked at by its workers. It lives beside the driver and goes with it."""
+
+    def __init__(self) -> None:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor = ray.remote(_Flag).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def raise_it(self) -> None:
+        self._actor.raise_it.remote()
+
+    def is_raised(self) -> bool:
+        return bool(ray.get(self._actor.is_raised.remote()))
+
+
+class Wishes:
+    """What a training worker under Ray Train is asked for between updates; of one mind on all ranks."""
+
+    def __init__(self, flag: StopFlag, rank: int) -> None:
+        self._flag, self._rank = flag, rank
+
+    def __call__(self, update: int) -> Wish:
+        if update % UPDATES_BETWEEN_LOOKS:
+            return Wish.GO_ON
+        stop = broadcast_from_rank_zero(self._flag.is_raised() if self._rank == 0 else None)
+        return Wish.STOP if stop else Wish.GO_ON

@@ -5,7 +5,7 @@ decided by the plan and never by arrival, and no process stands between all rank
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -42,7 +42,7 @@ class _Unhurried(ExecutionCallback):  # type: ignore[misc]  # Ray is untyped her
 
 
 class WindowLoader:
-    """Loads the batches of one rank, a window at a call: the body of the actor."""
+    """Loads the batches of one process, a window at a call: the body of the actor."""
 
     def __init__(
         self,
@@ -50,22 +50,22 @@ class WindowLoader:
         options: BatchOptions,
         augment: AugmentOptions,
         seed: int,
-        rank: int,
+        ranks: Sequence[int],
         world: int,
         frontend: Callable[[Wave], Tensor] | None,
     ) -> None:
         self._loader = BatchLoader(Index.load(index_url), options, augment=augment, seed=seed, frontend=frontend)
-        self._rank, self._world = rank, world
+        self._ranks, self._world = ranks, world
 
     def __call__(self, windows: dict[str, Any]) -> Iterator[dict[str, Any]]:
         start = Position(*(int(windows[name][0]) for name in Position._fields))
-        for batch, after in self._loader.window_batches(start, rank=self._rank, world=self._world):
+        for batch, after in self._loader.window_batches(start, ranks=self._ranks, world=self._world):
             row = {**batch.to_row(), "after": list(after)}
             yield {name: [value] for name, value in row.items()}
 
 
 class RaySource:
-    """A rank's batches by way of Ray Data; its development set is read in place.
+    """The batches of a process by way of Ray Data; its development set is read in place.
 
     Args:
         index_url: the training index, which the loader reads itself.
@@ -82,14 +82,14 @@ class RaySource:
         dev_loader: BatchLoader,
         *,
         seed: int,
-        rank: int,
+        ranks: Sequence[int],
         world: int,
         loader_cpus: float,
         frontend: Callable[[Wave], Tensor] | None = None,
     ) -> None:
         self._frontend = frontend
         self._index_url, self._options, self._augment, self._dev_loader = index_url, options, augment, dev_loader
-        self._seed, self._rank, self._world, self._loader_cpus = seed, rank, world, loader_cpus
+        self._seed, self._ranks, self._world, self._loader_cpus = seed, ranks, world, loader_cpus
         self._facts = Index.load(index_url).facts  # the rows themselves are the loader's alone
 
     def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
@@ -99,7 +99,7 @@ class RaySource:
                 yield Batch.from_row(row), Position(*row["after"])
 
     def dev(self) -> Iterator[Batch]:
-        return self._dev_loader.held_out_batches(rank=self._rank, world=self._world)
+        return self._dev_loader.held_out_batches(ranks=self._ranks, world=self._world)
 
     def _windows(self, at: Position) -> Iterator[Position]:
         """Where to begin in each window, without end."""
@@ -122,7 +122,7 @@ class RaySource:
                 self._options,
                 self._augment,
                 self._seed,
-                self._rank,
+                self._ranks,
                 self._world,
                 self._frontend,
             ),

@@ -4,8 +4,10 @@ With no workers the same loop runs in this process.
 """
 
 import logging
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -18,11 +20,13 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor
 
 from xlst_ray import storage
+from xlst_ray.cluster import metrics
+from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
-from xlst_ray.cluster.stop import sigterm_calls
-from xlst_ray.errors import ConfigError, TrainingError, XlstError
-from xlst_ray.progress import clock, say
+from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
+from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
+from xlst_ray.progress import clock, place, say, take_place
 from xlst_ray.train.checkpoint import (
     TrainState,
     average_weights,
@@ -37,6 +41,8 @@ from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
+
+INTERRUPTED = "interrupted"  # key of a report that comes with a checkpoint and without a validation
 
 # Hears each validation of this call; on Ray it is pickled, and called in the process that controls the training.
 OnValidation: TypeAlias = Callable[[Mapping[str, float]], None]
@@ -79,13 +85,15 @@ def run_training(
     """Train a job, going on from what an earlier call left in `folder`, and average its checkpoints.
 
     Raises:
-        TrainingError: the loss is no number, or workers are lost more often than `max_failures`.
-        ConfigError: training without Ray into a folder that is not local.
-        Stopped: without Ray, by SIGTERM, with a checkpoint of the last update.
+        XlstError: what a worker raised; it is not tried again.
+        TrainingError: workers are lost more often than `max_failures`.
+        ConfigError: training without Ray into a folder that is not local, or on nodes that do not see it.
+        Stopped: by SIGTERM, with a checkpoint of the last update.
     """
     if cluster.workers == 0:
         return _run_here(job, folder, cluster, on_validation)
     connect(cluster)
+    refuse_unseen(folder)
     return _run_on_ray(job, folder, cluster, on_validation)
 
 
@@ -103,8 +111,8 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
 
     done = list_checkpoints(checkpoints)
     wishes = {"wish": Wish.GO_ON}
-    observer = Observer(lambda progress: say(progress_line(job.title, progress)), keep, lambda _: wishes["wish"])
-    world = World(device=_device())
+    observer = Observer(lambda progress: _tell(job.title, progress), keep, lambda _: wishes["wish"])
+    world = World(device=_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
     with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)):
@@ -113,20 +121,28 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
 
 
 class _Listener(UserCallback):  # type: ignore[misc]  # Ray is untyped here
-    """Passes on what rank 0 reports."""
+    """Passes on what rank 0 reports, tells of lost processes, and ends at an error that each further try would meet."""
 
-    def __init__(self, on_validation: OnValidation) -> None:
-        self._on_validation = on_validation
+    def __init__(self, title: str, on_validation: OnValidation | None) -> None:
+        self._title, self._on_validation, self._place = title, on_validation, place()
 
     def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: Checkpoint | None) -> None:
-        self._on_validation(metrics[0])
+        if self._on_validation is not None and INTERRUPTED not in metrics[0]:
+            self._on_validation(metrics[0])
+
+    def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
+        if found := _our_error(worker_exceptions.values()):
+            raise ray.train.ControllerError(found)  # which Ray Train does not try again
+        take_place(self._place)  # this is the process that controls the workers
+        causes = ", ".join(sorted({type(error).__name__ for error in worker_exceptions.values()}))
+        say(f"{self._title}: {len(worker_exceptions)} training processes were lost ({causes})")
 
 
 def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation: OnValidation | None) -> Trained:
-    by = job.options.average_by
+    flag = StopFlag()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cluster": cluster},
+        train_loop_config={"job": job, "cluster": cluster, "flag": flag, "place": place()},
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.worker_gpus > 0,
@@ -140,56 +156,93 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
             storage_path=folder if "://" in folder else storage.locate(folder)[1],
             logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=[] if on_validation is None else [_Listener(on_validation)],
             checkpoint_config=CheckpointConfig(
                 num_to_keep=job.options.average,
-                checkpoint_score_attribute=None if by == "last" else by,
-                checkpoint_score_order="min" if by == "loss" else "max",
+                checkpoint_score_attribute=_score(job.options),
+                checkpoint_score_order="min" if job.options.average_by == "loss" else "max",
             ),
+            callbacks=[_Listener(job.title, on_validation)],
         ),
     )
-    result = _fit_on_ray(trainer, job)
+    result = _fit_on_ray(trainer, job, flag)
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         local = [_fetch(checkpoint, Path(temporary)) for checkpoint, _ in result.best_checkpoints]
         state = max((read_state(path) for path in local), key=lambda found: found.update)
         return Trained(average_weights(_chosen(local, state, job.options)), state)
 
 
-def _fit_on_ray(trainer: TorchTrainer, job: TrainJob) -> Any:
+def _our_error(errors: Iterable[BaseException | None]) -> XlstError | None:
+    """The first of ours among errors and what caused them."""
+    for error in errors:
+        while error is not None:
+            if isinstance(error, XlstError):
+                return error
+            error = getattr(error, "cause", None) or error.__cause__  # Ray's task errors carry it as `cause`
+    return None
+
+
+def _fit_on_ray(trainer: TorchTrainer, job: TrainJob, flag: StopFlag) -> Any:
     try:
-        return trainer.fit()
+        with sigterm_calls(flag.raise_it):
+            result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        causes = getattr(error, "worker_failures", {})
-        for cause in causes.values():
-            if isinstance(cause, XlstError):
-                raise cause from None
+        causes = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
+        if found := _our_error(causes):
+            raise _as_it_was(found) from None
         raise TrainingError(f"{job.title}: training failed on the cluster ({error})") from error
+    if flag.is_raised():
+        raise Stopped
+    return result
+
+
+def _as_it_was(error: XlstError) -> XlstError:
+    """The error by its own class: Ray makes classes of its own for errors that cross processes."""
+    kind: type[XlstError] = next(kind for kind in type(error).__mro__ if kind.__module__ == XlstError.__module__)
+    return kind(error.what, where=error.where, hint=error.hint)
 
 
 def _worker(config: dict[str, Any]) -> None:
     """The body of every Ray Train worker."""
     job: TrainJob = config["job"]
     cluster: ClusterOptions = config["cluster"]
+    take_place(config["place"])
     logging.getLogger().setLevel(logging.WARNING)  # Ray Train tells of every report at INFO
     context = ray.train.get_context()
     torch.set_num_threads(cluster.worker_threads)
-    ray.data.DataContext.get_current().execution_options.label_selector = cluster.nodes("data") or None
-    world = World(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    data = ray.data.DataContext.get_current()
+    data.execution_options.label_selector = cluster.nodes("data") or None
+    data.raise_original_map_exception = True  # an error of ours in a loader is known as such
+    device = ray.train.torch.get_device()
+    world = World(context.get_world_rank(), context.get_world_size(), device, ranks=cluster.planned_ranks)
     start = ray.train.get_checkpoint()
 
     def report(path: Path | None, state: TrainState) -> None:
         ray.train.report(
-            dict(state.validations[-1]),
+            dict(state.validations[-1]) if state.validated else _worst(job.options),
             checkpoint=None if path is None else Checkpoint.from_directory(path),
             checkpoint_dir_name=checkpoint_name(state.update),
             delete_local_checkpoint_after_upload=True,
         )
 
-    observer = Observer(lambda progress: say(progress_line(job.title, progress)), report)
-    with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
+    wishes = Wishes(config["flag"], world.rank)
+    observer = Observer(lambda progress: _tell(job.title, progress), report, wishes)
+    with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary, suppress(Stopped):
         resume = None if start is None else _fetch(start, Path(temporary) / "resume")
+        if resume is not None and world.rank == 0:
+            say(f"{job.title}: goes on from update {read_state(resume).update} with {world.size} processes")
         task = job.build(world, streaming=True)
         fit(task, job.options, Path(temporary), observer, seed=job.seed, world=world, resume=resume)
+
+
+def _score(options: TrainOptions) -> str:
+    """What Ray Train orders checkpoints by: the best ones are kept, and the newest one."""
+    return "update" if options.average_by == "last" else options.average_by
+
+
+def _worst(options: TrainOptions) -> dict[str, float]:
+    """The score of a checkpoint without a validation: it is resumed from, and gone once there is a newer one."""
+    worst = sys.float_info.max if options.average_by == "loss" else -sys.float_info.max
+    return {_score(options): worst, INTERRUPTED: 1.0}
 
 
 def _fetch(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -205,6 +258,12 @@ def _chosen(checkpoints: Sequence[Path], state: TrainState, options: TrainOption
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _tell(title: str, progress: Progress) -> None:
+    say(progress_line(title, progress))
+    metrics.count("tokens", progress.tokens)
+    metrics.count("data_wait_seconds", progress.waited)
 
 
 def progress_line(title: str, progress: Progress) -> str:

@@ -68,8 +68,9 @@ class Sweep:
 
 
 def trial_cluster(cluster: ClusterOptions, *, in_process: bool) -> ClusterOptions:
-    """What a trial's own work asks for: no further processes where it trains in its own."""
-    return cluster.replace(workers=0, decoders=0) if in_process else cluster
+    """What a trial's own work asks for: no further processes where it does the work of all ranks in its own."""
+    alone = {"workers": 0, "ranks": cluster.planned_ranks, "decoders": 0}
+    return cluster.replace(**alone) if in_process else cluster
 
 
 def needs(cluster: ClusterOptions, *, in_process: bool) -> list[Need]:

@@ -39,7 +39,8 @@ class LMTask:
     """A `Task` over sentence pairs.
 
     Batches hold pairs of like length, at most `max_tokens` with padding, regrouped and reordered each epoch as a
-    function of (pairs, seed, epoch); every epoch has equally many. Of `world` ranks each takes every world-th batch.
+    function of (pairs, seed, epoch); every epoch has equally many. Of `world` ranks each takes every world-th batch;
+    `ranks` are those whose batches this process trains on.
 
     Args:
         model: the `LlamaForCausalLM` to train.
@@ -64,7 +65,7 @@ class LMTask:
         seed: int = 0,
         max_tokens: int = 2000,
         label_smoothing: float = 0.1,
-        rank: int = 0,
+        ranks: Sequence[int] = (0,),
         world: int = 1,
     ) -> None:
         self.model: nn.Module = model
@@ -79,7 +80,7 @@ class LMTask:
         if dev_pairs and not self._dev:
             raise TrainingError(f"none of {len(dev_pairs)} pairs to validate on has at most {longest} tokens")
         self._seed, self._max_tokens, self._label_smoothing = seed, max_tokens, label_smoothing
-        self._rank, self._world = rank, world
+        self._ranks, self._world = ranks, world
 
     @property
     def batches_per_epoch(self) -> int:
@@ -92,15 +93,17 @@ class LMTask:
         for epoch in itertools.count(start.epoch):
             plan, each = self._plan(epoch), self.batches_per_epoch
             for number in range(first, each):
-                # The last round wraps around, so that every rank has as many batches as the others.
-                batch = plan[(number * self._world + self._rank) % len(plan)]
-                yield _collate(batch), Position(epoch, number + 1) if number + 1 < each else Position(epoch + 1, 0)
+                after = Position(epoch, number + 1) if number + 1 < each else Position(epoch + 1, 0)
+                for rank in self._ranks:
+                    # The last round wraps around, so that every rank has as many batches as the others.
+                    yield _collate(plan[(number * self._world + rank) % len(plan)]), after
             first = 0
 
     def dev_batches(self) -> Iterator[LMBatch]:
         """See `Task.dev_batches`."""
-        for batch in _group(self._dev, self._max_tokens)[self._rank :: self._world]:
-            yield _collate(batch)
+        batches = _group(self._dev, self._max_tokens)
+        for rank in self._ranks:
+            yield from map(_collate, batches[rank :: self._world])
 
     def count(self, batch: LMBatch) -> int:
         """See `Task.count`."""

@@ -201,7 +201,9 @@ class Recipe:
         pairs = self.pairs[engine]
         info = LMInfo(self.source_lang, self.target_lang)
         stage = Stage(
-            f"mt-{engine}", options.training_config(seed, self.experiment.cluster.ranks), {"pairs": fingerprint(pairs)}
+            f"mt-{engine}",
+            options.training_config(seed, self.experiment.cluster.planned_ranks),
+            {"pairs": fingerprint(pairs)},
         )
         title, cluster = f"mt-{engine} seed {seed}", self.experiment.cluster
         return self.runner.run(
@@ -293,7 +295,7 @@ class Recipe:
     def _train(self, name: str, phase: PhaseOptions, data: SpeechData, seed: int) -> StageResult:
         options = self.experiment.speech(phase)
         title, cluster = f"{name} seed {seed}", self.experiment.cluster
-        stage = describe_training(name, options, data, seed, cluster.ranks)
+        stage = describe_training(name, options, data, seed, cluster.planned_ranks)
         return self.runner.run(title, stage, lambda folder: train_speech(title, options, data, seed, folder, cluster))
 
     def _held_out_file(self, text: str) -> str | None:

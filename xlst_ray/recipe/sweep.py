@@ -102,7 +102,7 @@ def _run(plan: Plan, work: TrialWork, folder: str) -> dict[str, Any]:
         points=plan.points,
         longest=max(work.updates(point) for point in ({}, *(plan.points or ()))),
         grace=plan.grace,
-        in_process=cluster.workers <= 1 and storage.is_local(experiment.workspace) and not cluster.by_role,
+        in_process=storage.is_local(experiment.workspace) and not cluster.by_role,
     )
     keys = list(plan.space.domains)
     records = run_trials(

@@ -205,7 +205,7 @@ class TrialWork:
         """The fine-tuning of a trial: that of the recipe's own arm where the configuration is the same."""
         x, _ = apply(self.experiment, assignment)
         base = self.base(assignment)
-        return describe_training(base.name, x.speech(x.finetune), base.data, x.seeds[0], x.cluster.ranks)
+        return describe_training(base.name, x.speech(x.finetune), base.data, x.seeds[0], x.cluster.planned_ranks)
 
     def folder(self, stage: Stage) -> str:
         return storage.join(self.experiment.workspace, "stages", stage.folder_name)

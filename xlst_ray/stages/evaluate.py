@@ -123,6 +123,7 @@ def evaluate(
             pool=cluster.decoders,
             cpus=cluster.decoder_cpus,
             gpus=cluster.decoder_gpus,
+            folder=folder,
         )
         for answer in part
     }

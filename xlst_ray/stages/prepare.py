@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from xlst_ray.cluster import metrics
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.config import Section, option
@@ -47,7 +48,8 @@ def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> di
         in_index.add(rejected, url)
     rejections = Rejections(plans.rows, options.max_rejected, where)
     by_split: dict[str, list[ShardCounts]] = {split: [] for split in SPLITS}
-    for url, counts in map_items(title, "shards", work, plans.urls, cluster, pool=pool):
+    for url, counts in map_items(title, "shards", work, plans.urls, cluster, pool=pool, folder=folder):
+        _count(counts)
         rejections.add(counts["rejected"], f"{shard_base(url, folder)}.rejected.jsonl")
         by_split[split_of(url)].append(counts)
     totals = {split: sum_counts(parts) for split, parts in by_split.items() if parts}
@@ -61,6 +63,11 @@ def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> di
         )
     decoders = sorted({name for total in totals.values() for name in total["decoders"]})
     return {**totals, "decoder": ", ".join(decoders)}
+
+
+def _count(counts: ShardCounts) -> None:
+    metrics.count_rows(counts["kept"], counts["rejected"])
+    metrics.count("audio_hours", counts["seconds"] / 3600)
 
 
 def _describe(counts: ShardCounts) -> str:

@@ -106,7 +106,7 @@ class SpeechJob:
 
     def _plain_source(self, world: World, frontend: Frontend | None) -> BatchSource:
         train, dev = self._loader(TRAIN_INDEX, self.augment, frontend), self._loader(DEV_INDEX, None, frontend)
-        return PlainSource(train, dev, world.rank, world.size)
+        return PlainSource(train, dev, world.shares, world.planned)
 
     def _streaming_source(self, world: World, frontend: Frontend | None) -> BatchSource:
         return RaySource(
@@ -115,8 +115,8 @@ class SpeechJob:
             self.augment,
             self._loader(DEV_INDEX, None, frontend),
             seed=self.seed,
-            rank=world.rank,
-            world=world.size,
+            ranks=world.shares,
+            world=world.planned,
             loader_cpus=self.loader_cpus,
             frontend=frontend,
         )
@@ -215,7 +215,7 @@ def train_speech(
     train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
     further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
-    plan = EpochPlan(train, options.batch, seed=seed, epoch=0, lanes=cluster.ranks, augment=options.augment)
+    plan = EpochPlan(train, options.batch, seed=seed, epoch=0, lanes=cluster.planned_ranks, augment=options.augment)
     facts = _describe(title, train, plan, model, options, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))

@@ -79,8 +79,8 @@ class MTJob:
             seed=self.seed,
             max_tokens=self.batch_tokens,
             label_smoothing=self.options.label_smoothing,
-            rank=world.rank,
-            world=world.size,
+            ranks=world.shares,
+            world=world.planned,
         )
         if task.dropped and world.rank == 0:
             say(f"{self.title}: {task.dropped} sentence pairs are longer than the model's positions and left out")

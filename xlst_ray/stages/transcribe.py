@@ -198,6 +198,7 @@ def transcribe(
             pool=cluster.decoders,
             cpus=cluster.decoder_cpus,
             gpus=cluster.decoder_gpus,
+            folder=folder,
         )
     )
     failed = [result for result in results if "error" in result]

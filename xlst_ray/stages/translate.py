@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypedDict
 
 from xlst_ray import storage
+from xlst_ray.cluster import metrics
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.errors import DataError, TranslationError
@@ -68,7 +69,13 @@ def prepare_texts(
         blocks, pool = list(range(texts.blocks)), tasks(cluster)
         _all(
             map_items(
-                "read transcripts", "groups", partial(_splitter, texts), list(enumerate(groups)), cluster, pool=pool
+                "read transcripts",
+                "groups",
+                partial(_splitter, texts),
+                list(enumerate(groups)),
+                cluster,
+                pool=pool,
+                folder=folder,
             )
         )
         _all(map_items("gather sentences", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
@@ -209,6 +216,8 @@ def _pass(
         quiet=True,
     ):
         meter.add(result)
+        metrics.count_rows(result["ok"], result["reasons"])
+        metrics.count("tokens", result["output_tokens"])
         done.append(result)
     return done
 

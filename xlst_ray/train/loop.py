@@ -84,7 +84,7 @@ def fit(
         update = state.update + 1
         if (names := task.frozen(update)) != frozen:
             frozen, parallel = names, _freeze(task.model, names, world)
-        group, position = meter.wait(lambda: _take(batches, options.accumulate))
+        group, position = meter.wait(lambda: _take(batches, options.accumulate * len(world.shares)))
         lr = _set_rate(optimizer, update, options)
         torch.manual_seed(_seed_of(seed, update, world.rank))
         logs = update_model(task, parallel, optimizer, group, world, options.clip_norm)

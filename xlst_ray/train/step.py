@@ -19,12 +19,31 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """This process among the training processes, and how it computes. Size 1 needs no process group."""
+    """This process among the training processes, and how it computes. Size 1 needs no process group.
+
+    Attributes:
+        rank, size: of the processes that there are.
+        device: where it computes.
+        bf16: whether matrix products are in bfloat16.
+        ranks: those that share an update by the plan of its batches; none: `size`. Where processes were lost there are
+            fewer than ranks, and each does the work of several, so that the update stays what it is.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
     bf16: bool = False
+    ranks: int | None = None
+
+    @property
+    def planned(self) -> int:
+        """Ranks of the plan."""
+        return self.ranks or self.size
+
+    @property
+    def shares(self) -> range:
+        """The ranks of the plan whose batches this process trains on."""
+        return range(self.rank, self.planned, self.size)
 
     def autocast(self) -> AbstractContextManager[object]:
         """For the forward pass: matrix products in bfloat16 where that is asked for."""
