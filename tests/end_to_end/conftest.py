@@ -38,6 +38,7 @@ def _tiny(workspace: Path, **changes: Any) -> dict[str, Any]:
         "asr": phase,
         "st": phase,
         "finetune": phase,
+        "joint": phase,
         "evaluate": {"beam": {"beam": 2, "max_tokens_ratio": 0.2}, "score": {"resamples": 200}},
         "engines": {
             "lm": {

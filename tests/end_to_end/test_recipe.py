@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from xlst_ray.config import load
+from xlst_ray.recipe.arms import outline
 from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.results import run_experiment
-from xlst_ray.recipe.run import outline
 from xlst_ray.train.checkpoint import read_state
 
 ROOT = Path(__file__).parents[2]
-ALL_ARMS = ["scratch", "direct", "direct-matched", "st-human", "st-mt"]
+ALL_ARMS = ["scratch", "direct", "direct-matched", "st-human", "st-mt", "joint"]
 
 Config = dict[str, Any]
 Tiny = Callable[..., Config]
@@ -47,7 +47,7 @@ def finished(ray_cluster: None, tiny: Tiny, tmp_path_factory: pytest.TempPathFac
 def test_every_arm_has_its_row(finished: Path) -> None:
     arms = results_of(finished)
     assert [arm["arm"] for arm in arms] == ALL_ARMS
-    assert [arm["engine"] for arm in arms] == [None, None, None, None, "lm"]
+    assert [arm["engine"] for arm in arms] == [None, None, None, None, "lm", "lm"]
     for arm in arms:
         assert arm["utterances"] == 16
         assert arm["wer_interval"][0] <= arm["wer"] <= arm["wer_interval"][1]

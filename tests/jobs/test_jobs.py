@@ -159,7 +159,7 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
     [
         ("run", ["seeds=1"], "seeds: must be a list"),
         ("run", ["seeds=[1, 1]"], "seeds holds an entry twice"),
-        ("run", ["arms=[foo]"], "'st-mt' (given 'foo')"),
+        ("run", ["arms=[foo]"], "'joint' (given 'foo')"),
         ("run", ["target.corpus.lang=en"], "source and target are the same language (en)"),
         ("run", ["source.corpus.lang=english"], "did you mean en (English)?"),
         ("run", ["asr.train.ctc_weight=0"], "a CTC head needs a weight above 0"),

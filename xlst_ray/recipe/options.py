@@ -24,7 +24,7 @@ from xlst_ray.text.normalise import TextOptions
 from xlst_ray.text.vocabulary import VocabularyOptions
 from xlst_ray.train.options import TrainOptions
 
-Arm = Literal["scratch", "direct", "direct-matched", "st-human", "st-mt"]
+Arm = Literal["scratch", "direct", "direct-matched", "st-human", "st-mt", "joint"]
 
 
 class PhaseOptions(Section):
@@ -69,6 +69,9 @@ class Experiment(Section):
     asr: PhaseOptions = option(PhaseOptions, "high-resource ASR")
     st: PhaseOptions = option(PhaseOptions, "speech translation, which starts from the high-resource ASR")
     finetune: PhaseOptions = option(PhaseOptions, "target ASR")
+    joint: PhaseOptions = option(
+        PhaseOptions, "ST and target ASR in one run (arm joint): both are met as batch.temperature says"
+    )
     engines: dict[str, EngineChoice] = option({}, "what translates in the arm st-mt, by name")
     evaluate: EvaluateOptions = option(EvaluateOptions, "beam search and scores")
     search: SearchOptions = option(SearchOptions, "what a sweep of target ASR varies; for jobs/tune.py alone")
@@ -94,7 +97,7 @@ class Experiment(Section):
                 raise ValueError(f"{field} holds an entry twice")
         if self.evaluate.beam.ctc_weight > 0 and not self.model.ctc:
             raise ValueError(f"evaluate.beam.ctc_weight is {self.evaluate.beam.ctc_weight} but model.ctc is False")
-        for name in ("asr", "st", "finetune"):
+        for name in ("asr", "st", "finetune", *(("joint",) if "joint" in self.arms else ())):
             try:
                 self.speech(getattr(self, name))
             except ValidationError as error:

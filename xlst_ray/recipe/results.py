@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from xlst_ray import storage
+from xlst_ray.recipe.arms import HUMAN, ST_TEST, Start, engines, starts
 from xlst_ray.recipe.options import Experiment
-from xlst_ray.recipe.run import HUMAN, ST_TEST, Recipe, Start, engines, starts
+from xlst_ray.recipe.run import Recipe
 from xlst_ray.report.content import Content, CurvePoint, DataTable, Sample
 from xlst_ray.report.page import render_report
 from xlst_ray.report.results import ArmResult, Results, headline, relative_reduction, table

@@ -8,10 +8,11 @@ Interspeech 2020. What the arms start from:
     direct-matched  high-resource ASR, trained on for as many updates as ST was
     st-human        ST on human translations
     st-mt           ST on the labels of each engine
+    joint           high-resource ASR, trained on for ST on the labels of each engine and target ASR in one run
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.pairs import Pair
+from xlst_ray.recipe.arms import HUMAN, JOINT, ST_TEST, Start, label_sets, outline
 from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
 from xlst_ray.shards.files import iter_texts, read_shard, shard_urls
@@ -45,37 +47,6 @@ from xlst_ray.stages.train_mt import collect_pairs, train_mt
 from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import Overlap, is_named, sentence_key
 
-HUMAN = "human"
-ST_TEST = "test translation "  # title of a test of ST itself; `test st-human` is that of a target ASR
-
-
-@dataclass(frozen=True)
-class Start:
-    """A row of the table of arms: what a target ASR starts from. `engine` is the name of the labels, for ST."""
-
-    arm: str
-    engine: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.arm if self.engine in (None, HUMAN) else f"{self.arm}-{self.engine}"
-
-
-def starts(experiment: Experiment) -> list[Start]:
-    """The rows of the table: `st-mt` has one for each engine."""
-    rows: list[Start] = []
-    for arm in experiment.arms:
-        if arm == "st-mt":
-            rows += [Start(arm, engine) for engine in experiment.engines]
-        else:
-            rows.append(Start(arm, HUMAN if arm == "st-human" else None))
-    return rows
-
-
-def engines(experiment: Experiment) -> list[str]:
-    """The label sets that ST is trained on: one ST model each."""
-    return list(dict.fromkeys(start.engine for start in starts(experiment) if start.engine is not None))
-
 
 class Recipe:
     """The stages of one experiment; each method runs its stage, and what the stage needs, unless that is done."""
@@ -90,7 +61,7 @@ class Recipe:
     def read_corpora(self) -> tuple[StageResult, StageResult]:
         """Both corpora, and labels that need no training, before hours of work: what is wrong there is said at once."""
         corpora = self.source, self.target
-        for engine in engines(self.experiment):
+        for engine in label_sets(self.experiment):
             if engine == HUMAN or not self.experiment.engines[engine].trains_mt:
                 self.labels(engine, self.experiment.seeds[0])
         return corpora
@@ -262,8 +233,15 @@ class Recipe:
 
     def target_asr(self, start: Start, seed: int) -> StageResult:
         """Target ASR of an arm."""
-        data = self.target_data(start, seed)
-        return self._train(f"asr-{self.target_lang}-{start.name}", self.experiment.finetune, data, seed)
+        data, name = self.target_data(start, seed), f"asr-{self.target_lang}-{start.name}"
+        if start.engine is None or start.arm != JOINT:
+            return self._train(name, self.experiment.finetune, data, seed)
+        labels = self.labels(start.engine, seed).folder
+        keep, states = self._thresholds(start.engine), self.source_states
+        translated = Source(self.source.folder, "train", labels, keep=keep, states=states)
+        further = {"translated": (translated, self.target_lang)}
+        held_out = data.held_out or self._held_out_file(f"labels-{start.engine}")
+        return self._train(name, self.experiment.joint, replace(data, further=further, held_out=held_out), seed)
 
     def target_data(self, start: Start, seed: int) -> SpeechData:
         """What the target ASR of an arm learns from, and the model that it starts from."""
@@ -278,9 +256,10 @@ class Recipe:
         )
 
     def _start_model(self, start: Start, seed: int) -> StageResult | None:
-        if start.engine is not None:
+        if start.engine is not None and start.arm != JOINT:
             return self.st(start.engine, seed)
-        return {"scratch": lambda _: None, "direct": self.asr, "direct-matched": self.matched}[start.arm](seed)
+        made = {"scratch": lambda _: None, "direct": self.asr, "direct-matched": self.matched, JOINT: self.asr}
+        return made[start.arm](seed)
 
     def _train_source(self, name: str, phase: PhaseOptions, seed: int, init: StageResult | None = None) -> StageResult:
         data = SpeechData(
@@ -317,7 +296,7 @@ class Recipe:
         if start.arm == "direct-matched":
             stages.append(self.matched(seed))
         if start.engine is not None:
-            stages += [self.labels(start.engine, seed), self.st(start.engine, seed)]
+            stages += [self.labels(start.engine, seed)] + ([] if start.arm == JOINT else [self.st(start.engine, seed)])
             if start.engine != HUMAN and self.experiment.engines[start.engine].trains_mt:
                 stages.append(self.mt(start.engine, seed))
         return stages
@@ -348,29 +327,3 @@ class Recipe:
         return self.runner.run(
             title, stage, lambda folder: evaluate(title, options, model.folder, test, folder, cluster)
         )
-
-
-def outline(experiment: Experiment) -> list[tuple[str, int]]:
-    """The stages of an experiment by title and the updates that each trains: what progress lines count by."""
-    x, rows = experiment, starts(experiment)
-    source, target = x.source.corpus.lang, x.target.corpus.lang
-    stages = [("prepare source", 0), ("prepare target", 0), ("held-out sentences", 0), ("vocabulary", 0)]
-    if x.encoder.path is not None:
-        stages.append(("encode target", 0))
-        stages += [("encode source", 0)] if any(row.arm != "scratch" for row in rows) else []
-    for seed in x.seeds:
-        if any(row.arm != "scratch" for row in rows):
-            stages.append((f"asr-{source} seed {seed}", x.asr.train.updates))
-        if "direct-matched" in x.arms:
-            stages.append((f"asr-{source}-matched seed {seed}", x.st.train.updates))
-        for engine in engines(x):
-            trains = engine != HUMAN and x.engines[engine].trains_mt
-            stages += [(f"mt-{engine} seed {seed}", 0)] if trains else []
-            stages.append((f"labels-{engine} seed {seed}" if trains else f"labels-{engine}", 0))
-            stages.append((f"st-{engine} seed {seed}", x.st.train.updates))
-        stages += [(f"asr-{target}-{row.name} seed {seed}", x.finetune.train.updates) for row in rows]
-        stages += [(f"test {row.name} seed {seed}", 0) for row in rows]
-        stages += [(f"{ST_TEST}st-{engine} seed {seed}", 0) for engine in engines(x)]
-    if engines(x):
-        stages.append(("labels-human", 0))  # what ST itself is tested against
-    return list(dict.fromkeys(stages))

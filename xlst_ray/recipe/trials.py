@@ -15,8 +15,9 @@ from xlst_ray.batches.index import Source
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import OnValidation
 from xlst_ray.errors import ConfigError
+from xlst_ray.recipe.arms import Start, fine_tuned
 from xlst_ray.recipe.options import Experiment
-from xlst_ray.recipe.run import Recipe, Start, starts
+from xlst_ray.recipe.run import Recipe
 from xlst_ray.shards.schema import Split
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.speech_data import SpeechData
@@ -40,7 +41,7 @@ def search_space(experiment: Experiment) -> Space:
         ConfigError: nothing varies, an unknown key (with the nearest right one), or one that may not vary.
     """
     search = experiment.search
-    names = [start.name for start in starts(experiment)]
+    names = [start.name for start in fine_tuned(experiment)]
     domains: dict[str, Domain] = {}
     if search.preset is not None:
         from_models = [name for name in names if name != "scratch"]
@@ -76,11 +77,11 @@ def default_start(experiment: Experiment) -> Start:
     Raises:
         ConfigError: it is none of the experiment's arms.
     """
-    return _start_named(experiment, experiment.search.start or starts(experiment)[-1].name, "search.start")
+    return _start_named(experiment, experiment.search.start or fine_tuned(experiment)[-1].name, "search.start")
 
 
 def _start_named(experiment: Experiment, name: Any, where: str) -> Start:
-    known = {start.name: start for start in starts(experiment)}
+    known = {start.name: start for start in fine_tuned(experiment)}
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"the arms here: {', '.join(known)}"
