@@ -124,6 +124,18 @@ def test_options_of_other_readers_are_refused() -> None:
             CorpusOptions(reader="mls", lang="nl", path="/x", **wrong)
 
 
+def test_archives_of_fleurs_that_are_still_packed_are_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "train.tar.gz").touch()
+    (tmp_path / "train.tsv").write_text("1\t1.wav\tGoedendag.\tgoedendag\tg|o\t16000\tMALE\n")
+    options = CorpusOptions(reader="fleurs", path=str(tmp_path), lang="nl")
+    with pytest.raises(DataError, match=r"audio/train.tar.gz: is not unpacked") as caught:
+        list(open_corpus(options).rows("train"))
+    assert f"-C {tmp_path}/audio" in str(caught.value.hint)
+    (tmp_path / "audio" / "train").mkdir()
+    assert len(list(open_corpus(options).rows("train"))) == 1
+
+
 def test_covost_without_a_table_of_translations_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs translations"):
         open_corpus(CorpusOptions(reader="covost", lang="nl", path="/x"))

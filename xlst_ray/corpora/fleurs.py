@@ -43,10 +43,17 @@ class Fleurs:
         return storage.exists(_index(self._path, part))
 
     def rows(self, part: str, split: str) -> Iterator[Row]:
+        self._refuse_packed(part)
         translations = {lang: _sentences(_index(folder, part)) for lang, folder in self._others.items()}
         url = _index(self._path, part)
         for row, line in read_lines(url):
             yield understand(place(url, row), self._utterance, line, part, split, translations)
+
+    def _refuse_packed(self, part: str) -> None:
+        audio = storage.join(self._path, "audio")
+        archive = storage.join(audio, f"{part}.tar.gz")
+        if storage.exists(archive) and not storage.exists(storage.join(audio, part)):
+            raise DataError("is not unpacked", where=archive, hint=f"tar -xzf {archive} -C {audio}")
 
     def _utterance(self, line: str, part: str, split: str, translations: Mapping[str, Mapping[str, str]]) -> Utterance:
         sentence, file, text = _columns(line)
