@@ -70,7 +70,9 @@ def test_an_engine_is_reached_or_not(server: str, status: int, fails: bool) -> N
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "nonsense"])
 def test_an_engine_that_is_not_there_is_found(url: str) -> None:
-    assert find(list(examine(DoctorOptions(engine=url, cluster=HERE))), "engine").failed
+    found = find(list(examine(DoctorOptions(engine=url, cluster=HERE))), "engine")
+    assert found.failed
+    assert "does the server run?" in found.advice
 
 
 def test_too_little_memory_and_disk_are_found_with_the_figure() -> None:

@@ -8,6 +8,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
@@ -27,6 +28,8 @@ from xlst_ray.errors import XlstError
 SECONDS_FOR_A_NODE = 120
 SECONDS_FOR_AN_ENGINE = 10.0
 GIB = 2**30
+STORAGE_ADVICE = "may this node (its role, its keys) read and write there? is the region right?"
+ENGINE_ADVICE = "does the server run? may this node reach it? the URL ends where /models and /chat/completions begin"
 
 
 class DoctorOptions(Section):
@@ -147,13 +150,14 @@ def look_everywhere(options: DoctorOptions) -> Iterator[tuple[str, float, dict[s
 def look_around(options: DoctorOptions) -> dict[str, Any]:
     """What this process sees: versions, GPUs, free memory and disk, whether storage and engine answer."""
     folder = os.environ.get("RAY_TMPDIR", "/tmp")
+    workspace, engine = str(options.workspace), str(options.engine)
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
         "cuda": torch.version.cuda,
         "memory": _free_memory() / GIB,
         "disk": shutil.disk_usage(folder).free / GIB,
-        "storage": None if options.workspace is None else _problem(lambda: probe_storage(str(options.workspace))),
-        "engine": None if options.engine is None else _problem(lambda: probe_engine(str(options.engine))),
+        "storage": None if options.workspace is None else _problem(partial(probe_storage, workspace), STORAGE_ADVICE),
+        "engine": None if options.engine is None else _problem(partial(probe_engine, engine), ENGINE_ADVICE),
     }
 
 
@@ -186,14 +190,14 @@ def check_node(name: str, facts: dict[str, Any], options: DoctorOptions, *, gpus
             yield Finding(f"{name}, {what}", found, advice)
 
 
-def _problem(probe: Callable[[], None]) -> tuple[str, str] | None:
+def _problem(probe: Callable[[], None], advice: str) -> tuple[str, str] | None:
     """What a probe fails with and what to do about it; none where it does not fail."""
     try:
         probe()
     except XlstError as error:
-        return str(error).partition("\n")[0], error.hint or "may this node read and write there?"
+        return str(error).partition("\n")[0], error.hint or advice
     except (OSError, pa.ArrowException) as error:
-        return str(error).splitlines()[0], "may this node (its role, its keys) reach it? is the region right?"
+        return str(error).splitlines()[0], advice
     return None
 
 
