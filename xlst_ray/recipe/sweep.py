@@ -99,7 +99,8 @@ def _run(plan: Plan, work: TrialWork, folder: str) -> dict[str, Any]:
     sweep = Sweep(
         work=work,
         space=plan.space,
-        points=plan.points,
+        # As it stands it is trained to its end in any case: early stopping hears of it before all others.
+        points=None if plan.points is None else [{}, *filter(None, plan.points)],
         longest=max(work.updates(point) for point in ({}, *(plan.points or ()))),
         grace=plan.grace,
         in_process=storage.is_local(experiment.workspace) and not cluster.by_role,
