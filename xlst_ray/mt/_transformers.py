@@ -10,6 +10,7 @@ if importlib.util.find_spec("torchaudio") is not None:
     importlib.import_module("xlst_ray.audio._torchaudio")
 
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -22,6 +23,7 @@ from transformers.utils import logging
 logging.disable_progress_bar()  # a bar a file, where jobs have progress lines of their own
 
 __all__ = [
+    "AutoConfig",
     "AutoModelForCausalLM",
     "AutoModelForSeq2SeqLM",
     "AutoTokenizer",

@@ -30,6 +30,11 @@ def open_translator(options: EngineOptions, source: str, target: str) -> Transla
         from xlst_ray.mt.http_llm import HttpLLM
 
         return HttpLLM(options, source, target)
+    if options.engine == "vllm":
+        raise ConfigError(
+            "engine vllm works on a cluster, bucket by bucket, and not sentence by sentence in this process",
+            hint="run jobs/pseudo_label.py, or ask a server of vLLM's by engine http",
+        )
     raise ConfigError(
         "engine human translates nothing: its labels are the corpus's own translations",
         hint="assemble its labels with xlst_ray.mt.labels.human_labels",

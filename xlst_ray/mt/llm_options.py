@@ -1,6 +1,6 @@
 """Configuration of the engines that ask a language model, and the specification that comes of it."""
 
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import model_validator
 
@@ -13,9 +13,22 @@ from xlst_ray.mt.specification import Glossary, SamplingOptions, Specification, 
 from xlst_ray.mt.templates import PRESETS, PromptTemplate
 from xlst_ray.plain_yaml import parse_yaml
 
+_PLACING: Final = (  # arguments of vLLM that decide where and how fast it runs
+    "cpu_offload_gb",
+    "distributed_executor_backend",
+    "download_dir",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "pipeline_parallel_size",
+    "tensor_parallel_size",
+)
+
 
 class PromptOptions(Section):
-    """How http asks for a translation."""
+    """How http and vllm ask for a translation."""
 
     preset: Literal["general", "eurollm", "tower", "translategemma", "trained-lm"] = option(
         "general",
@@ -109,6 +122,25 @@ class HttpOptions(Section):
                 f"body must not have {', '.join(clash)}: they have keys of their own, or are not supported"
             )
         return self
+
+
+class VllmOptions(Section):
+    """vLLM inside the job, by Ray Data LLM. Replicas are `cluster.translators`, of `cluster.translator_gpus` each."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "of weights and computation")
+    max_num_seqs: int = option(256, "sentences that a replica works on at once", ge=1)
+    batch_size: int = option(16, "sentences of one call; enough calls are under way to fill max_num_seqs", ge=1)
+    max_model_len: int | None = option(
+        None, "longest prompt and answer together; none: what the data needs", ge=16, unit="tokens"
+    )
+    timeout: float = option(
+        1200.0, "longest time in which nothing moves, loading the model included; then it is an error", gt=0, unit="s"
+    )
+    engine: dict[str, Any] = option({}, "further arguments of vLLM's engine, such as {gpu_memory_utilization: 0.85}")
+
+    def label_config(self) -> dict[str, Any]:
+        """What of them may change a translation."""
+        return {"dtype": self.dtype, **{name: value for name, value in self.engine.items() if name not in _PLACING}}
 
 
 def _read(sources: dict[str, PairsOptions], source: str, target: str) -> list[Pair]:

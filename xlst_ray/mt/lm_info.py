@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from xlst_ray import storage
-from xlst_ray.errors import DataError
+from xlst_ray.errors import ConfigError, DataError
 
 BOS: Final = "<s>"
 PAD: Final = "<pad>"
@@ -30,6 +30,11 @@ class LMInfo:
         for special in SPECIALS:
             source = source.replace(special, " ")
         return self.prompt.replace("{source}", source)
+
+    def check(self, source: str, target: str, *, where: str) -> None:
+        """Raises `ConfigError` where the model is one of another pair of languages."""
+        if (self.source, self.target) != (source, target):
+            raise ConfigError(f"translates {self.source} to {self.target}, not {source} to {target}", where=where)
 
 
 def read_info(folder: str) -> LMInfo:

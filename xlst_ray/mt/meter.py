@@ -67,7 +67,7 @@ class TranslationMeter:
         if self._gpus:
             parts.append(f"{self.gpu_hours:.2f} GPU-hours")
         if self.cost:
-            parts.append(f"cost {self.cost:,.2f}")
+            parts.append(f"cost {_money(self.cost)}")
         if self.sentences and left > 0:
             parts.append(f"to go {clock(seconds / self.sentences * left)}")
         return f"{self._title}  {', '.join(parts)}"
@@ -110,10 +110,17 @@ def forecast(
     yield f"a sentence of the sample: {1000 * seconds:,.1f} ms of an engine, {tokens}; {ok}"
     hours = seconds * sentences / engines / 3600
     cost = price.of_tokens(read, written) * sentences + hours * engines * gpus * price.gpu_hour
-    parts = [f"{sentences:,} sentences", f"{clock(3600 * hours)} with {engines} engines, their start apart"]
+    parts = [
+        f"{sentences:,} sentences",
+        f"{clock(3600 * hours)} with {engines} engine{'s' * (engines > 1)}, start apart",
+    ]
     if read or written:
         parts.append(f"{read * sentences:,.0f} tokens read, {written * sentences:,.0f} written")
     if gpus:
         parts.append(f"{hours * engines * gpus:,.1f} GPU-hours")
-    parts.append(f"cost {cost:,.2f}" if cost else "no price given")
+    parts.append(f"cost {_money(cost)}" if cost else "no price given")
     yield f"the whole, by that: {', '.join(parts)}"
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"

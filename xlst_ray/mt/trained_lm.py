@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from xlst_ray import storage
-from xlst_ray.errors import ConfigError
 from xlst_ray.mt.lm import load_lm
 from xlst_ray.mt.lm_info import read_info
 from xlst_ray.mt.options import MODEL_FILES, EngineOptions
@@ -28,10 +27,7 @@ class TrainedLM:
     def __init__(self, options: EngineOptions, source: str, target: str) -> None:
         folder = options.model_folder()
         self._info = read_info(folder)
-        if (self._info.source, self._info.target) != (source, target):
-            raise ConfigError(
-                f"translates {self._info.source} to {self._info.target}, not {source} to {target}", where=folder
-            )
+        self._info.check(source, target, where=folder)
         self._options = options
         with tempfile.TemporaryDirectory() as copy:
             for name in MODEL_FILES:
@@ -66,11 +62,16 @@ class TrainedLM:
                 **padded.to(self._device), max_new_tokens=max(limits), do_sample=False, num_beams=1
             )
         written = outputs[:, padded["input_ids"].shape[1] :].tolist()
-        return [self._read(tokens, limit) for tokens, limit in zip(written, limits, strict=True)]
+        return [
+            self._read(len(prompt), tokens[:limit])
+            for prompt, tokens, limit in zip(prompts, written, limits, strict=True)
+        ]
 
-    def _read(self, tokens: Sequence[int], limit: int) -> Translation:
-        if self._tokenizer.eos_token_id not in tokens[:limit]:
-            return Translation(None, "error", "too long")
+    def _read(self, read: int, tokens: Sequence[int]) -> Translation:
+        if self._tokenizer.eos_token_id not in tokens:
+            return Translation(None, "error", "too long", read, len(tokens))
         end = tokens.index(self._tokenizer.eos_token_id)
         text = tidy(self._tokenizer.decode(tokens[:end], skip_special_tokens=True))
-        return Translation(text, "ok") if text else Translation(None, "error", "empty")
+        if not text:
+            return Translation(None, "error", "empty", read, end + 1)
+        return Translation(text, "ok", None, read, end + 1)

@@ -23,7 +23,7 @@ SAMPLES: Final = 10
 
 class Done(TypedDict):
     """What became of a bucket's pending sentences. `reasons` counts those without a translation; `seconds` are those
-    within the engine; `left`: sentences that a cap or a limit left out; `samples`: (sentence, translation or error)."""
+    within the engine; `samples`: (sentence, translation or error)."""
 
     sentences: int
     ok: int
@@ -31,7 +31,6 @@ class Done(TypedDict):
     input_tokens: int
     output_tokens: int
     seconds: float
-    left: int
     samples: list[tuple[str, str]]
 
 
@@ -58,12 +57,8 @@ def translate_bucket(
     Raises:
         TranslationError: the engine cannot work, breaks its contract, or counts no tokens where a budget needs them.
     """
-    bits = texts.name(bucket)
-    pending = translations.pending(texts.bucket(bucket), bits, attempt)
-    chosen = pending
-    if most is not None and len(pending) > most:
-        chosen = pending.take(pa.array(np.linspace(0, len(pending), most, endpoint=False).astype(np.int64)))
-    keeper = _Keeper(translations, bits, chosen, attempt, run)
+    chosen = choose(texts, bucket, translations, attempt, most)
+    keeper = _Keeper(translations, texts.name(bucket), chosen, attempt, run)
     try:
         for start in range(0, len(chosen), PORTION if budget is None else CAPPED_PORTION):
             size = PORTION if budget is None else CAPPED_PORTION
@@ -72,7 +67,17 @@ def translate_bucket(
                 break
     finally:
         keeper.keep()
-    return _done(chosen, keeper.results, keeper.seconds, len(pending), samples=most is not None)
+    return summarize(chosen, keeper.results, keeper.seconds, samples=most is not None)
+
+
+def choose(
+    texts: SourceTexts, bucket: int, translations: Translations, attempt: int = 0, most: int | None = None
+) -> pa.Array:
+    """The sentences of a bucket to translate: those that are not known yet, or at most so many, evenly from them."""
+    pending = translations.pending(texts.bucket(bucket), texts.name(bucket), attempt)
+    if most is None or len(pending) <= most:
+        return pending
+    return pending.take(pa.array(np.linspace(0, len(pending), most, endpoint=False).astype(np.int64)))
 
 
 class _Keeper:
@@ -112,7 +117,8 @@ def _over(results: Sequence[Translation], price: PriceOptions, budget: float) ->
     return cost >= budget
 
 
-def _done(texts: pa.Array, results: Sequence[Translation], seconds: float, pending: int, *, samples: bool) -> Done:
+def summarize(texts: pa.Array, results: Sequence[Translation], seconds: float, *, samples: bool) -> Done:
+    """What became of sentences; `texts` may be longer, by what was not sent."""
     shown = [(text.as_py(), result.text or f"({result.error})") for text, result in zip(texts, results, strict=False)]
     return {
         "sentences": len(results),
@@ -121,6 +127,5 @@ def _done(texts: pa.Array, results: Sequence[Translation], seconds: float, pendi
         "input_tokens": sum(result.input_tokens for result in results),
         "output_tokens": sum(result.output_tokens for result in results),
         "seconds": seconds,
-        "left": pending - len(results),
         "samples": shown[:: max(1, len(shown) // SAMPLES)][:SAMPLES] if samples else [],
     }

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import model_validator
 
 from xlst_ray import storage
+from xlst_ray.cluster.llm import refuse_unfit
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.config import Section, option
@@ -19,13 +20,12 @@ from xlst_ray.mt.engines import open_translator
 from xlst_ray.mt.labels import answer, assemble_labels, human_labels, sum_counts
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.price import PriceOptions
-from xlst_ray.mt.protocol import Translator
 from xlst_ray.mt.translations import Translations
 from xlst_ray.progress import say
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.schema import SPLITS
 from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, finished, refuse_other
-from xlst_ray.stages.translate import Wanted, estimate, prepare_texts, tasks, translate
+from xlst_ray.stages.translate import Engine, LlmEngine, Wanted, estimate, prepare_texts, tasks, translate
 
 ATTEMPTS = "attempts.json"  # of a label set whose failures were tried again
 TRANSLATIONS_VERSION = 1  # raised when the files of `Translations` or what engines see of a sentence change
@@ -48,6 +48,8 @@ class LabelOptions(Section):
         if self.buckets is not None and self.buckets & (self.buckets - 1):
             below = 1 << (self.buckets.bit_length() - 1)
             raise ValueError(f"buckets must be a power of two: {below} or {2 * below}, not {self.buckets}")
+        if self.engine.engine == "vllm" and self.price.cap is not None:
+            raise ValueError("price.cap is for engines that are paid by the token, and vllm is paid by the hour")
         return self
 
 
@@ -144,7 +146,7 @@ class Labelling:
         """Print what is left to do, and what it may take by a sample of `limit` sentences; writes no labels."""
         wanted = list(self.wanted.values())
         if wanted:
-            estimate(self.texts[0], wanted, self._open, self.options.price, self.cluster, limit)
+            estimate(self.texts[0], wanted, self._engine, self.options.price, self.cluster, limit)
 
     @cached_property
     def wanted(self) -> dict[str, Wanted]:
@@ -154,9 +156,9 @@ class Labelling:
             refuse_other(one.stage, one.folder)
             done = find_finished(one.folder)
             if self.options.engine.engine != "human" and (done is None or self.retry_errors):
-                self._open(one.target)  # what it cannot do is said here, before work is sent out
                 attempt = _attempt(one.folder, done, self.retry_errors)
                 found[one.target] = _wanted(self.options, self.speech.lang, one, self.cache_folder, attempt)
+        self._refuse_unable(list(found))
         return found
 
     @cached_property
@@ -173,12 +175,24 @@ class Labelling:
         for one in self.sets:
             if one.target in self.wanted and (attempt := self.wanted[one.target].attempt):
                 storage.write_json(storage.join(one.folder, ATTEMPTS), {"attempts": attempt})
-        counts = translate(self.texts[0], list(self.wanted.values()), self._open, self.options.price, self.cluster)
+        counts = translate(self.texts[0], list(self.wanted.values()), self._engine, self.options.price, self.cluster)
         return dict(zip(self.wanted, counts, strict=True))
 
+    def _refuse_unable(self, targets: Sequence[str]) -> None:
+        """What the engine cannot do is said before work is sent out."""
+        if self.options.engine.engine != "vllm":
+            for target in targets:
+                open_translator(self.options.engine, self.speech.lang, target)
+        elif targets:
+            asked = (self.options.engine.specify(self.speech.lang, target) for target in targets)
+            refuse_unfit(self.options.engine, self.cluster, asked)
+
     @property
-    def _open(self) -> Callable[[str], Translator]:
-        return partial(open_translator, self.options.engine, self.speech.lang)
+    def _engine(self) -> Engine:
+        engine, lang = self.options.engine, self.speech.lang
+        if engine.engine == "vllm":
+            return LlmEngine(engine, {target: engine.specify(lang, target) for target in self.wanted})
+        return partial(open_translator, engine, lang)
 
     def _write(
         self, title: str, target: str, label: Callable[[], Work], groups: Sequence[Sequence[str]]

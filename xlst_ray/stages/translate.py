@@ -1,20 +1,25 @@
 """Source texts through engines, on the cluster: sentences in buckets, and those that are not known yet translated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
+import pyarrow as pa
+
 from xlst_ray import storage
 from xlst_ray.cluster import metrics
+from xlst_ray.cluster.llm import translate_with_llm
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.errors import DataError, TranslationError
 from xlst_ray.mt.buckets import SourceTexts, buckets_for, group_shards
 from xlst_ray.mt.meter import TranslationMeter, forecast
+from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.price import PriceOptions
-from xlst_ray.mt.protocol import Translator
-from xlst_ray.mt.translate import Done, translate_bucket
+from xlst_ray.mt.protocol import Translation, Translator
+from xlst_ray.mt.specification import Specification
+from xlst_ray.mt.translate import Done, choose, summarize, translate_bucket
 from xlst_ray.mt.translations import Translations
 from xlst_ray.progress import say
 from xlst_ray.stages.stage import StageResult, fingerprint
@@ -22,6 +27,21 @@ from xlst_ray.stages.stage import StageResult, fingerprint
 TEXTS_VERSION = 1  # raised when the files of `SourceTexts` change
 
 OpenEngine = Callable[[str], Translator]  # by target language
+
+
+@dataclass(frozen=True)
+class LlmEngine:
+    """In place of a translator in each process: vLLM, which the cluster runs over all buckets.
+
+    Attributes:
+        specifications: what is asked, by target language.
+    """
+
+    options: EngineOptions
+    specifications: dict[str, Specification]
+
+
+Engine = OpenEngine | LlmEngine
 
 
 @dataclass(frozen=True)
@@ -103,8 +123,13 @@ def survey(texts: SourceTexts, wanted: Sequence[Wanted], cluster: ClusterOptions
     return found
 
 
+def pending_in(found: Sequence[Survey]) -> int:
+    """Sentences that label sets still need, all together."""
+    return sum(sum(one["pending"].values()) for one in found)
+
+
 def translate(
-    texts: SourceTexts, wanted: Sequence[Wanted], engine: OpenEngine, price: PriceOptions, cluster: ClusterOptions
+    texts: SourceTexts, wanted: Sequence[Wanted], engine: Engine, price: PriceOptions, cluster: ClusterOptions
 ) -> list[dict[str, Any]]:
     """Have every sentence translated that is not known yet, for all label sets in one pool of engines.
 
@@ -124,8 +149,10 @@ def translate(
             f"translated already: {missing:,} to translate, {saved:.1f} % saved"
         )
     title = wanted[0].title if len(wanted) == 1 else "translate"
-    meter = TranslationMeter(title, sum(pending), engines(cluster), cluster.translator_gpus, price)
-    if price.cap is None:
+    meter = TranslationMeter(title, pending_in(found), engines(cluster), cluster.translator_gpus, price)
+    if isinstance(engine, LlmEngine):
+        _repeated(texts, wanted, found, engine, price, cluster, meter)
+    elif price.cap is None:
         _pass(texts, wanted, _items(found, None), engine, price, cluster, meter)
     else:
         _capped(texts, wanted, found, engine, price, cluster, meter)
@@ -133,11 +160,33 @@ def translate(
     return [{"distinct": distinct, "found": distinct - missing, **shared} for missing in pending]
 
 
+def _repeated(
+    texts: SourceTexts,
+    wanted: Sequence[Wanted],
+    found: list[Survey],
+    engine: LlmEngine,
+    price: PriceOptions,
+    cluster: ClusterOptions,
+    meter: TranslationMeter,
+) -> None:
+    """Pass after pass until nothing is left: a process that dies may take along what has been translated, not kept."""
+    left = pending_in(found)
+    while left:
+        _pass(texts, wanted, _items(found, None), engine, price, cluster, meter)
+        found = survey(texts, wanted, cluster)
+        before, left = left, pending_in(found)
+        if left >= before:
+            raise TranslationError(
+                f"{left:,} sentences went through the engine and were lost",
+                hint="what died? Ray's logs (/tmp/ray/session_latest/logs) tell; the same command tries again",
+            )
+
+
 def _capped(
     texts: SourceTexts,
     wanted: Sequence[Wanted],
     found: list[Survey],
-    engine: OpenEngine,
+    engine: Engine,
     price: PriceOptions,
     cluster: ClusterOptions,
     meter: TranslationMeter,
@@ -147,7 +196,7 @@ def _capped(
     while any(one["pending"] for one in found):
         spent = before + price.of_tokens(meter.input_tokens, meter.output_tokens)
         if price.cap is not None and spent >= price.cap:
-            left = sum(sum(one["pending"].values()) for one in found)
+            left = pending_in(found)
             raise TranslationError(
                 f"price.cap is reached: {spent:,.2f} of {price.cap:,.2f} spent, {left:,} sentences are left",
                 hint="raise the cap and run the same command: it goes on from here",
@@ -160,7 +209,7 @@ def _capped(
 def estimate(
     texts: SourceTexts,
     wanted: Sequence[Wanted],
-    engine: OpenEngine,
+    engine: Engine,
     price: PriceOptions,
     cluster: ClusterOptions,
     limit: int,
@@ -198,28 +247,62 @@ def _pass(
     texts: SourceTexts,
     wanted: Sequence[Wanted],
     items: Sequence[dict[str, Any]],
-    engine: OpenEngine,
+    engine: Engine,
     price: PriceOptions,
     cluster: ClusterOptions,
     meter: TranslationMeter,
 ) -> list[Done]:
+    results: Iterator[Done]
+    if isinstance(engine, LlmEngine):
+        work = LlmBuckets(texts, wanted, engine.specifications)
+        results = _timed(translate_with_llm(wanted[0].title, items, work, engine.options, cluster))
+    else:
+        results = map_items(
+            wanted[0].title,
+            "buckets",
+            partial(_translator, texts, wanted, engine, price),
+            items,
+            cluster,
+            pool=cluster.translators,
+            cpus=cluster.translator_cpus,
+            gpus=cluster.translator_gpus,
+            quiet=True,
+        )
     done = []
-    for result in map_items(
-        wanted[0].title,
-        "buckets",
-        partial(_translator, texts, wanted, engine, price),
-        items,
-        cluster,
-        pool=cluster.translators,
-        cpus=cluster.translator_cpus,
-        gpus=cluster.translator_gpus,
-        quiet=True,
-    ):
+    for result in results:
         meter.add(result)
         metrics.count_rows(result["ok"], result["reasons"])
         metrics.count("tokens", result["output_tokens"])
         done.append(result)
     return done
+
+
+def _timed(parts: Iterator[tuple[Done, float]]) -> Iterator[Done]:
+    for done, seconds in parts:
+        done["seconds"] = seconds
+        yield done
+
+
+@dataclass(frozen=True)
+class LlmBuckets:
+    """The buckets of label sets as an `LlmWork`: what is pending in them, and where its translations are kept."""
+
+    texts: SourceTexts
+    wanted: Sequence[Wanted]
+    specifications: dict[str, Specification]
+
+    def load(self, item: dict[str, Any]) -> list[str]:
+        one = self.wanted[item["index"]]
+        chosen = choose(self.texts, item["bucket"], one.translations, one.attempt, item.get("most"))
+        return [str(text) for text in chosen.to_pylist()]
+
+    def specification(self, item: dict[str, Any]) -> Specification:
+        return self.specifications[self.wanted[item["index"]].target]
+
+    def keep(self, item: dict[str, Any], texts: Sequence[str], results: Sequence[Translation]) -> Done:
+        one, bits, column = self.wanted[item["index"]], self.texts.name(item["bucket"]), pa.array(texts, pa.string())
+        one.translations.add(bits, column, results, attempt=one.attempt, run=one.run)
+        return summarize(column, results, 0.0, samples="most" in item)
 
 
 def _translator(texts: SourceTexts, wanted: Sequence[Wanted], engine: OpenEngine, price: PriceOptions) -> Work:
