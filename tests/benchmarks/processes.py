@@ -1,0 +1,78 @@
+"""A command and all processes below it: their memory and processor time as they go by."""
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Watched:
+    """What a command took.
+
+    Attributes:
+        wall, cpu: seconds; `cpu` of all its processes, as last seen.
+        resident: bytes resident of each process by second, by its number.
+        names: of the processes; Ray names its own by what they do.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    resident: dict[int, dict[float, int]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+
+    def peaks(self) -> tuple[int, int]:
+        """The most bytes resident at once in the first half of the time and in the second.
+
+        Pages that processes share, as those of Ray's object store, count in each of them.
+        """
+        at: dict[float, int] = {}
+        for samples in self.resident.values():
+            for second, resident in samples.items():
+                at[second] = at.get(second, 0) + resident
+        halves = [[size for second, size in at.items() if (second > self.wall / 2) == late] for late in (False, True)]
+        return max(halves[0], default=0), max(halves[1], default=0)
+
+
+def watch(command: Sequence[str], env: Mapping[str, str], *, every: float = 0.5) -> Watched:
+    """Run a command to its end. Raises `CalledProcessError` where it fails."""
+    found, times = Watched(), dict[int, float]()
+    began = time.monotonic()
+    with subprocess.Popen(command, env=dict(env), stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            second = round(time.monotonic() - began, 2)
+            for pid, (name, cpu, resident) in _below(process.pid).items():
+                times[pid] = max(cpu, times.get(pid, 0.0))
+                found.resident.setdefault(pid, {})[second] = resident
+                if pid not in found.names or name != "ray::IDLE":
+                    found.names[pid] = name
+            time.sleep(every)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    found.wall, found.cpu = time.monotonic() - began, sum(times.values())
+    return found
+
+
+def _below(root: int) -> dict[int, tuple[str, float, int]]:
+    """Name, CPU-seconds and resident bytes of a process and of all below it."""
+    seen: dict[int, tuple[int, str, float, int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = stat.read_text().rpartition(")")
+            title = (stat.parent / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+        except OSError:  # it has ended
+            continue
+        fields = rest.split()  # from the third field of proc(5) on
+        pid, name = int(stat.parent.name), head.partition("(")[2]
+        name = title if title.startswith("ray::") else name
+        cpu = (int(fields[11]) + int(fields[12])) / TICKS
+        seen[pid] = (int(fields[1]), name, cpu, int(fields[21]) * PAGE)
+    members = {root}
+    while more := {pid for pid, (parent, *_) in seen.items() if parent in members} - members:
+        members |= more
+    return {pid: (name, cpu, resident) for pid, (_, name, cpu, resident) in seen.items() if pid in members}
