@@ -27,6 +27,7 @@ from xlst_ray.cluster.session import connect
 from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
+from xlst_ray.train.board import Board
 from xlst_ray.train.checkpoint import (
     TrainState,
     average_weights,
@@ -42,6 +43,7 @@ from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
 
+BOARD = "tensorboard"  # folder of a training
 INTERRUPTED = "interrupted"  # key of a report that comes with a checkpoint and without a validation
 
 # Hears each validation of this call; on Ray it is pickled, and called in the process that controls the training.
@@ -115,6 +117,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     world = World(device=_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
+    observer = Board(checkpoints.with_name(BOARD), _update_of(resume)).watch(observer, task)
     with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)):
         state = fit(task, job.options, checkpoints, observer, seed=job.seed, world=world, resume=resume)
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
@@ -142,7 +145,7 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
     flag = StopFlag()
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "cluster": cluster, "flag": flag, "place": place()},
+        train_loop_config={"job": job, "cluster": cluster, "flag": flag, "place": place(), "folder": folder},
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.worker_gpus > 0,
@@ -231,7 +234,22 @@ def _worker(config: dict[str, Any]) -> None:
         if resume is not None and world.rank == 0:
             say(f"{job.title}: goes on from update {read_state(resume).update} with {world.size} processes")
         task = job.build(world, streaming=True)
+        if world.rank == 0:
+            observer = _board(config["folder"], Path(temporary), resume).watch(observer, task)
         fit(task, job.options, Path(temporary), observer, seed=job.seed, world=world, resume=resume)
+
+
+def _board(folder: str, temporary: Path, resume: Path | None) -> Board:
+    """Written in place, or, where the folder is in an object store, here and copied at each validation."""
+    start = _update_of(resume)
+    if storage.is_local(folder):
+        return Board(Path(storage.locate(folder)[1]) / BOARD, start)
+    here = temporary / BOARD
+    return Board(here, start, lambda: storage.copy_folder(str(here), storage.join(folder, BOARD)))
+
+
+def _update_of(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else read_state(checkpoint).update
 
 
 def _score(options: TrainOptions) -> str:

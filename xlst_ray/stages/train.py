@@ -94,11 +94,18 @@ class SpeechJob:
 
     def build(self, world: World, *, streaming: bool) -> Task[Any]:
         with storage.local_folder(storage.join(self.folder, INIT_FOLDER)) as init:
-            model = load_model(init)
+            model, vocabulary = load_model(init), Vocabulary.load(init)
         make = self._streaming_source if streaming else self._plain_source
         source = make(world, model.frontend)
-        rate = self.frames_per_second
-        return SpeechTask(model, source, self.options, freeze=self.freeze, device=world.device, frames_per_second=rate)
+        return SpeechTask(
+            model,
+            source,
+            self.options,
+            freeze=self.freeze,
+            device=world.device,
+            frames_per_second=self.frames_per_second,
+            decode=vocabulary.decode,
+        )
 
     def _loader(self, name: str, augment: AugmentOptions | None, frontend: Frontend | None) -> BatchLoader:
         index = Index.load(storage.join(self.folder, name))

@@ -1,6 +1,7 @@
 """The speech task: recognition and translation are the same, speech in and target text out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import nn
@@ -9,12 +10,16 @@ from xlst_ray.audio.fbank import FRAMES_PER_SECOND
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import BatchSource
+from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS
 from xlst_ray.train.options import TrainOptions
-from xlst_ray.train.task import Extent, LossSum
+from xlst_ray.train.task import Extent, LossSum, Sample
+
+SAMPLES: Final = 4  # utterances that are shown at each validation
+GREEDY: Final = BeamOptions(beam=1)
 
 
 class SpeechTask:
@@ -26,6 +31,7 @@ class SpeechTask:
         freeze: parameter name -> first update at which it trains.
         device: where the model is.
         frames_per_second: of the features.
+        decode: token ids to text, for samples; none: there are none.
     """
 
     def __init__(
@@ -37,8 +43,10 @@ class SpeechTask:
         freeze: Mapping[str, int] | None = None,
         device: torch.device | None = None,
         frames_per_second: float = FRAMES_PER_SECOND,
+        decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
         self.model: nn.Module = model
+        self._recogniser, self._decode = model, decode
         self._source, self._options = source, options
         self._freeze = dict(freeze or {})
         self._device, self._rate = device or torch.device("cpu"), frames_per_second
@@ -59,6 +67,21 @@ class SpeechTask:
 
     def frozen(self, update: int) -> frozenset[str]:
         return frozenset(name for name, first in self._freeze.items() if update < first)
+
+    def samples(self) -> list[Sample]:
+        """The first utterances of the first development batch, recognised greedily."""
+        batch = next(iter(self._source.dev()), None)
+        if batch is None or self._decode is None:
+            return []
+        names = batch.ids[:SAMPLES]
+        frames = torch.from_numpy(batch.frames[:SAMPLES])
+        features = torch.tensor(batch.features[:SAMPLES, : int(frames.max())])
+        heard = recognise(self._recogniser, features.to(self._device).float(), frames.to(self._device), GREEDY)
+        said = [tuple(row[: size - 1]) for row, size in zip(batch.targets.tolist(), batch.target_lengths, strict=True)]
+        return [
+            Sample(name, self._decode(reference), self._decode(found.hypotheses[0].tokens))
+            for name, reference, found in zip(names, said, heard, strict=False)
+        ]
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """Logs: `nll` (attention, unsmoothed), `accuracy` (teacher-forced tokens right), `ctc`."""

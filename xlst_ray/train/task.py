@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -17,6 +17,14 @@ class Extent(NamedTuple):
     true: int
     padded: int
     seconds: float = 0.0
+
+
+class Sample(NamedTuple):
+    """A development utterance: its id, what was said or is meant, and what the model makes of it."""
+
+    name: str
+    reference: str
+    hypothesis: str
 
 
 @dataclass(frozen=True)
@@ -64,4 +72,13 @@ class Task(Protocol[B]):
 
     def frozen(self, update: int) -> frozenset[str]:
         """Names of the parameters that do not train at this update."""
+        ...
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A task that can show what its model says; asked on rank 0 alone, between two updates."""
+
+    def samples(self) -> list[Sample]:
+        """A few utterances of the development set, the same ones each time; none where there are none."""
         ...
