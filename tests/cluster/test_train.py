@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.index import Index, Source, TargetText, build_index
@@ -81,6 +82,10 @@ def test_two_ranks_under_ray_train_one_model(shards: Path, tmp_path: Path) -> No
     assert validations[-1]["loss"] < validations[0]["loss"]
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["config"]["ranks"] == 2
     assert not (tmp_path / "two" / "checkpoints").exists()
+    curve = EventAccumulator(str(tmp_path / "two" / "tensorboard")).Reload().Scalars("dev/loss")
+    assert [(event.step, event.value) for event in curve] == [
+        (entry["update"], pytest.approx(entry["loss"])) for entry in validations
+    ]
     subprocess.run(command(shards, tmp_path / "one", "cluster.workers=0", "cluster.ranks=2"), check=True)
     prints = [json.loads((tmp_path / name / "manifest.json").read_text())["fingerprint"] for name in ("one", "two")]
     assert prints[0] == prints[1]

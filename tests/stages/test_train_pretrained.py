@@ -127,6 +127,9 @@ def test_frozen_layers_stay_and_the_rest_trains(
     assert changed
     assert all(".layers.2." in name or name.endswith(("layer_norm.weight", "layer_norm.bias")) for name in changed)
     assert not moved(trained(options(folder, frozen=True), data, tmp_path / "frozen"), folder)
+    size = sum(value.numel() for value in load_pretrained(folder).parameters())
+    told = (tmp_path / "frozen" / "transfer.txt").read_text()
+    assert f"of which {size:,} of {size:,} parameters never train" in told
     with pytest.raises(ConfigError, match="the encoder has 3 layers"):
         trained(options(folder, frozen_layers=4), data, tmp_path / "many")
 

@@ -258,9 +258,9 @@ def _initial_model(
     dim, pretrained = MEL_BINS if about is None else about["dim"], _pretrained(options.model.pretrained)
     model = S2TModel(options.model.architecture(), len(vocabulary), dim, pretrained)
     never = dict.fromkeys(_frozen_for_good(model, options.model.pretrained), options.train.updates + 1)
+    below = "" if pretrained is None else _tell_pretrained(model, options.model.pretrained, never)
     if data.init is None:
-        told = "" if pretrained is None else f", but for the encoder of {options.model.pretrained.path}"
-        return model, never, f"starts from random weights{told}"
+        return model, never, f"starts from random weights{below}"
     with storage.local_folder(data.init) as folder:
         source = load_model(folder)
         source_pieces = Vocabulary.load(folder).pieces
@@ -273,7 +273,13 @@ def _initial_model(
     plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     plan.apply(model)
     freeze = {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0}
-    return model, {**freeze, **never}, f"starts from {data.init}\n{plan.table()}"
+    return model, {**freeze, **never}, f"starts from {data.init}{below}\n{plan.table()}"
+
+
+def _tell_pretrained(model: S2TModel, options: PretrainedOptions, never: Mapping[str, int]) -> str:
+    sizes = {name: value.numel() for name, value in model.named_parameters() if ".pretrained." in name}
+    fixed = sum(size for name, size in sizes.items() if name in never)
+    return f", on the encoder of {options.path}, of which {fixed:,} of {sum(sizes.values()):,} parameters never train"
 
 
 def _frozen_for_good(model: S2TModel, options: PretrainedOptions) -> set[str]:

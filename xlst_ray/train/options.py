@@ -33,6 +33,11 @@ class TrainOptions(Section):
         "last", "which checkpoints are averaged: the last ones, or the best by development accuracy or loss"
     )
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16: autocast of matrix products, weights stay float32")
+    recompute: bool = option(
+        False,
+        "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time",
+        added=True,
+    )
     log_every: int = option(50, "updates between progress lines", unit="updates", ge=1)
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from xlst_ray.batches.source import BatchSource
 from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum
+from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS
 from xlst_ray.train.options import TrainOptions
@@ -45,6 +46,8 @@ class SpeechTask:
         frames_per_second: float = FRAMES_PER_SECOND,
         decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
+        if options.recompute:
+            recompute_layers(model)
         self.model: nn.Module = model
         self._recogniser, self._decode = model, decode
         self._source, self._options = source, options
