@@ -64,12 +64,12 @@ def _below(root: int) -> dict[int, tuple[str, float, int]]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             head, _, rest = stat.read_text().rpartition(")")
-            title = (stat.parent / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            words = (stat.parent / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:  # it has ended
             continue
         fields = rest.split()  # from the third field of proc(5) on
-        pid, name = int(stat.parent.name), head.partition("(")[2]
-        name = title if title.startswith("ray::") else name
+        pid, scripts = int(stat.parent.name), [Path(word).name for word in words[1:] if word.endswith(".py")]
+        name = words[0] if words[0].startswith("ray::") else (scripts or [head.partition("(")[2]])[0]
         cpu = (int(fields[11]) + int(fields[12])) / TICKS
         seen[pid] = (int(fields[1]), name, cpu, int(fields[21]) * PAGE)
     members = {root}
