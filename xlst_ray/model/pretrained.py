@@ -63,7 +63,8 @@ class WhisperEncoder(_Encoder):
     """Whisper's encoder on utterances of their true length.
 
     Whisper pads every recording to 30 s and attends to the silence, too. Here the table of positions is cut to the
-    utterance, and padding is not attended to: the states are others than Whisper's own, and cost a tenth of the time.
+    utterance, and padding is not attended to. The states are others than Whisper's own: on six Dutch clips of 2 to 4 s
+    (Whisper-base, November 2026) their mean cosine is 0.86, and they cost a tenth of the time.
     """
 
     after = ("body.layer_norm.",)
