@@ -97,9 +97,11 @@ def test_training_mode_draws_from_torch_alone(folder: Path) -> None:
     torch.testing.assert_close(*found, atol=0, rtol=0)
 
 
-def test_longer_than_whispers_window_is_refused(tmp_path: Path) -> None:
+def test_whisper_hears_the_first_thirty_seconds(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path, "whisper")
+    torch.testing.assert_close(ours(folder, [wave(31.0)])[0], theirs(folder, wave(31.0)), atol=2e-5, rtol=1e-4)
     with pytest.raises(DataError, match=r"lasts 31\.0 s, Whisper reads 30 s"):
-        ours(write_encoder(tmp_path, "whisper"), [wave(31.0)])
+        load_pretrained(folder)(torch.zeros(1, 3100, 80), torch.tensor([3100]))
 
 
 def test_missing_weights_are_refused(folder: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from encoders import write_encoder
 
+from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.audio.decode import decode_flac
 from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
@@ -25,6 +26,7 @@ from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.model.files import load_model
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.pretrained import load_pretrained
+from xlst_ray.shards.files import shard_name
 from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
 from xlst_ray.stages.speech_data import SpeechData, speech_data
@@ -143,6 +145,14 @@ def test_the_stage_is_that_of_the_encoder_not_of_its_place(
     assert describe_encoding(EncoderOptions(path=str(moved), layers=1), shards).fingerprint != before
     (moved / "model.safetensors").write_bytes(b"others")
     assert describe_encoding(EncoderOptions(path=str(moved)), shards).fingerprint != before
+
+
+def test_utterances_of_which_a_part_is_heard_are_counted(encoder: EncoderOptions, tmp_path: Path) -> None:
+    url = storage.join(str(tmp_path), "train", shard_name(0))
+    rows = [tones.row(f"{seconds}", "a", np.zeros(round(seconds * 16_000), np.float32)) for seconds in (30.1, 1.0)]
+    storage.write_table(url, tones.table(rows))
+    counts = encode("encode", encoder, str(tmp_path), str(tmp_path / "states"), HERE)
+    assert (counts["utterances"], counts["steps"], counts["cut"]) == (2, 1500 + 50, 1)
 
 
 def test_no_encoder_is_an_error(shards: str) -> None:

@@ -87,12 +87,14 @@ class PretrainedEncoder(nn.Module):
     Attributes:
         frontend: a wave (N,) at 16 kHz -> its features (T, F), a row every 10 ms. Picklable.
         input_dim: F. dim: D of the states.
+        longest: samples of an utterance that it hears; none: all.
         frozen: it stays in evaluation mode.
     """
 
     frontend: Frontend
     input_dim: int
     dim: int
+    longest: int | None = None
     frozen: bool = False
 
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:

@@ -51,13 +51,18 @@ class OwnFeatures:
         """F."""
         return SHIFT if self.kind == "wav2vec2" else int(self._extractor.feature_size)
 
+    @property
+    def longest(self) -> int | None:
+        """Samples of a wave that are heard: Whisper's first 30 s; none: all."""
+        return int(self._extractor.n_samples) if self.kind == "whisper" else None
+
     @cached_property
     def _extractor(self) -> Any:
         return _EXTRACTORS[self.kind](**self.settings)
 
     def __call__(self, wave: Wave) -> Tensor:
         """(N,) float32 at 16 kHz -> (T, F) float32."""
-        extract = self._extractor
+        extract, wave = self._extractor, wave[: self.longest]
         if self.kind == "whisper":
             # Without the silence up to 30 s that Whisper was trained with: `WhisperEncoder` does without it.
             found = extract(wave, sampling_rate=SAMPLE_RATE, padding="do_not_pad", truncation=False)

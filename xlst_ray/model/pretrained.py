@@ -38,7 +38,7 @@ class _Encoder(PretrainedEncoder):
         super().__init__()
         self.body: Any = body
         self.frontend: OwnFeatures = frontend
-        self.input_dim = frontend.dim
+        self.input_dim, self.longest = frontend.dim, frontend.longest
         self.dim = int(body.config.hidden_size)
 
     @property

@@ -35,6 +35,7 @@ class StateEncoder:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if gpu else "cpu")
         self._batch = options.batch
+        self.cut = 0  # utterances of the last call of which the encoder hears the beginning alone
         self._encoder: PretrainedEncoder = load_pretrained(_folder(options), options.layers).to(self._device)
 
     @classmethod
@@ -60,6 +61,8 @@ class StateEncoder:
         """Waves (N,), float32 at 16 kHz -> states (S, D) of each, float16."""
         by_length = sorted(range(len(waves)), key=lambda place: len(waves[place]))
         found: dict[int, Tensor] = {}
+        longest = self._encoder.longest
+        self.cut = 0 if longest is None else sum(len(wave) > longest for wave in waves)
         for first in range(0, len(by_length), self._batch):
             places = by_length[first : first + self._batch]
             features = [self._encoder.frontend(waves[place]) for place in places]
@@ -100,8 +103,9 @@ def encode(title: str, options: EncoderOptions, shards: str, folder: str, cluste
             gpus=cluster.decoder_gpus,
         )
     )
-    total = {name: sum(part[name] for part in done) for name in ("utterances", "steps", "bytes")}
-    say(f"{title}: {total['utterances']} utterances, {total['steps']} states, {total['bytes'] / 2**20:.0f} MB")
+    total = {name: sum(part[name] for part in done) for name in ("utterances", "steps", "bytes", "cut")}
+    cut = f"; of {total['cut']} the encoder hears the first 30 s alone" if total["cut"] else ""
+    say(f"{title}: {total['utterances']} utterances, {total['steps']} states, {total['bytes'] / 2**20:.0f} MB{cut}")
     about = {
         "path": options.path,
         "revision": options.revision,
@@ -130,7 +134,7 @@ class _ShardEncoder:
             table = pa.table([rows["id"].to_pylist(), steps, packed], schema=STATES_SCHEMA)
             # As it is: it hardly gets smaller, and every epoch reads it.
             storage.write_table(url, table, row_group_size=ROWS_TOGETHER, compression="none")
-            sizes = {"steps": sum(steps), "bytes": sum(map(len, packed))}
+            sizes = {"steps": sum(steps), "bytes": sum(map(len, packed)), "cut": self._encode.cut}
             storage.write_json(counts, {"utterances": len(states), **sizes, "dim": states[0].shape[1] if states else 0})
         found: dict[str, int] = storage.read_json(counts)
         return found
