@@ -12,10 +12,12 @@ def test_ranks_are_the_workers_unless_fewer_do_their_work() -> None:
     assert ClusterOptions(workers=4, ranks=8).planned_ranks == 8
     with pytest.raises(ValidationError, match=r"ranks \(2\) leave nothing to do for some of 4 workers"):
         ClusterOptions(workers=4, ranks=2)
+    with pytest.raises(ValidationError, match=r"min_workers \(3\) is above workers \(2\)"):
+        ClusterOptions(workers=2, min_workers=3)
 
 
 def test_a_trial_in_one_process_trains_what_the_workers_would() -> None:
-    cluster = ClusterOptions(workers=4, decoders=3)
+    cluster = ClusterOptions(workers=4, min_workers=2, decoders=3)
     alone = trial_cluster(cluster, in_process=True)
     assert (alone.workers, alone.decoders, alone.planned_ranks) == (0, 0, 4)
     assert trial_cluster(cluster, in_process=False) == cluster

@@ -24,6 +24,11 @@ class ClusterOptions(Section):
     )
     cpus: int | None = option(None, "processors of a cluster started here; none: all there are", unit="CPUs", ge=1)
     workers: int = option(1, "training processes; 0: train in the job's own process, without Ray", ge=0)
+    min_workers: int | None = option(
+        None,
+        "training goes on with as few processes while nodes are lost, and grows again to `workers`; none: it waits",
+        ge=1,
+    )
     ranks: int | None = option(
         None,
         "shares of each update's batches, part of what is trained; a process does one or several; none: one for each "
@@ -44,6 +49,8 @@ class ClusterOptions(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "ClusterOptions":
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
         if self.ranks is not None and self.ranks < self.workers:
             raise ValueError(f"ranks ({self.ranks}) leave nothing to do for some of {self.workers} workers")
         return self

@@ -44,6 +44,7 @@ from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
 
 BOARD = "tensorboard"  # folder of a training
+SECONDS_TO_GROW = 60.0  # between two looks whether lost processes may be replaced: growing costs a restart
 INTERRUPTED = "interrupted"  # key of a report that comes with a checkpoint and without a validation
 
 # Hears each validation of this call; on Ray it is pickled, and called in the process that controls the training.
@@ -147,7 +148,8 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
         _worker,
         train_loop_config={"job": job, "cluster": cluster, "flag": flag, "place": place(), "folder": folder},
         scaling_config=ScalingConfig(
-            num_workers=cluster.workers,
+            num_workers=cluster.workers if cluster.min_workers is None else (cluster.min_workers, cluster.workers),
+            elastic_resize_monitor_interval_s=SECONDS_TO_GROW,
             use_gpu=cluster.worker_gpus > 0,
             resources_per_worker={"CPU": cluster.worker_cpus}
             | ({"GPU": cluster.worker_gpus} if cluster.worker_gpus else {}),

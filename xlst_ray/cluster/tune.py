@@ -69,7 +69,7 @@ class Sweep:
 
 def trial_cluster(cluster: ClusterOptions, *, in_process: bool) -> ClusterOptions:
     """What a trial's own work asks for: no further processes where it does the work of all ranks in its own."""
-    alone = {"workers": 0, "ranks": cluster.planned_ranks, "decoders": 0}
+    alone = {"workers": 0, "min_workers": None, "ranks": cluster.planned_ranks, "decoders": 0}
     return cluster.replace(**alone) if in_process else cluster
 
 
