@@ -108,16 +108,19 @@ def test_causes_are_the_last_exception_that_is_named() -> None:
     assert llm_errors.cause("nothing known\nkilled") == "killed"
 
 
-def test_the_root_cause_is_heard_in_the_logs() -> None:
+def test_the_root_cause_is_heard_in_the_logs(ray_cluster: None) -> None:
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as logs
+
+    def emit(*lines: str) -> None:
+        logs.emit({"lines": list(lines), "ip": "192.0.2.1", "pid": "1", "is_err": False})
 
     heard: list[str] = []
     told = "ray.exceptions.ActorDiedError: died\nRuntimeError: Engine core failed. See root cause above. Failed: {}\n"
     line = "(EngineCore pid=6266) ERROR 11-23 00:54:11 [core.py:1510] "
     with llm_errors.listening(heard):
-        logs.emit({"lines": [f"{line}    raise ValueError(", f"{line}ValueError: No memory left", "ValueError: other"]})
-        logs.emit({"lines": [f"{line}Exception: failed in a background process. See stack trace for root cause."]})
-    logs.emit({"lines": [f"{line}ValueError: later"]})
+        emit(f"{line}    raise ValueError(", f"{line}ValueError: No memory left", "ValueError: other")
+        emit(f"{line}Exception: failed in a background process. See stack trace for root cause.")
+    emit(f"{line}ValueError: later")
     assert heard == ["ValueError: No memory left"]
     assert llm_errors.cause(told, heard) == "ValueError: No memory left"
     assert llm_errors.cause("KeyError: 'x'\n", heard) == "KeyError: 'x'"
