@@ -372,7 +372,7 @@ def test_an_out_that_cannot_be_written_is_named(
         (["engine.engine=phrasebook", "engine.table={shards}"], "it is a folder"),
         (
             ["engine.engine=human", "engine.path={mt}"],
-            "path is for engine trained-lm, transformers, ctranslate2, not human",
+            "path is for engine trained-lm, transformers, ctranslate2, vllm, not human",
         ),
     ],
 )
