@@ -5,6 +5,7 @@ for no CPU, so that those who wait cannot take what their workers wait for, and 
 """
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,7 @@ def run_trials(
     total = search.trials if sweep.points is None else len(sweep.points)
     concurrent = _concurrent(sweep, search, cluster, total)
     os.environ.update(dict.fromkeys(_TUNE_WITHOUT, "1"))
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)  # it misses the loggers' files
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:  # Tune's own state, which nobody reads
         param_space, algorithm = _searcher(sweep, search, list(book.records.values()))
         tuner = tune.Tuner(
