@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -53,17 +54,21 @@ def bucket() -> Iterator[str]:
             patch.setenv(name, value)
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
             assert server.stderr is not None
+            drain = Thread(target=server.stderr.read)
             try:
                 for line in server.stderr:
                     if b"Running on" in line:
                         break
                 else:
                     raise AssertionError("the server did not start")
+                # it logs every request: a pipe that nobody empties would stop it after some hundred
+                drain.start()
                 fs.S3FileSystem(endpoint_override=endpoint, allow_bucket_creation=True).create_dir("tests")
                 yield "s3://tests"
             finally:
                 server.kill()
-                server.stderr.close()
+                if drain.ident is not None:
+                    drain.join()
 
 
 def test_files_are_written_read_listed_and_removed(bucket: str) -> None:
