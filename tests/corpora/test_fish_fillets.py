@@ -144,7 +144,7 @@ def test_shared_lines_and_prefixed_scripts_find_their_clips(copy: Callable[[], P
         ('dialogStr(\n  "Op de volgende regel.")', "Op de volgende regel."),
         ('dialogStr("Wat -- (zegt hij, dus) -- nu?")', "Wat -- (zegt hij, dus) -- nu?"),
         ('dialogStr("In delen, "..\n "aan elkaar.")', "In delen, aan elkaar."),
-        ('-- FIXME: dialogStr("Nee.")\ndialogStr("Ja.") -- "ja"', "Ja."),
+        ('-- before: dialogStr("Nee.")\ndialogStr("Ja.") -- "ja"', "Ja."),
         ('dialogStr("")', ""),
         ('dialogStr("A%1.")', ""),
         ('dialogStr("Voor 100 % goed.")', "Voor 100 % goed."),

@@ -1,6 +1,7 @@
 """Encoders: features to states, behind one small interface."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
@@ -23,7 +24,7 @@ class Encoded(NamedTuple):
     lengths: Tensor
 
 
-class SpeechEncoder(nn.Module):
+class SpeechEncoder(nn.Module, ABC):
     """What a model asks of its encoder: states, and how many of them there will be.
 
     The states of an utterance do not depend on the others of its batch. This class has the part before the layers.
@@ -40,9 +41,9 @@ class SpeechEncoder(nn.Module):
         x, lengths = self.conv(features, lengths)
         return Encoded(self.encode(x * self.scale, valid(lengths, x.shape[1])), lengths)
 
+    @abstractmethod
     def encode(self, x: Tensor, real: Tensor) -> Tensor:
         """Subsampled features (B, S, D), which of them are no padding (B, S) -> states (B, S, D)."""
-        raise NotImplementedError
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Encoder steps (B) of utterances of `lengths` frames (B)."""
@@ -81,7 +82,7 @@ class ConformerEncoder(SpeechEncoder):
         return x
 
 
-class PretrainedEncoder(nn.Module):
+class PretrainedEncoder(nn.Module, ABC):
     """An encoder of others', with features of its own (`pretrained.py`).
 
     Attributes:
@@ -97,21 +98,21 @@ class PretrainedEncoder(nn.Module):
     longest: int | None = None
     frozen: bool = False
 
+    @abstractmethod
     def forward(self, features: Tensor, lengths: Tensor) -> Encoded:
         """(B, T, F), zero behind each utterance's end, lengths (B) in frames -> states (B, S, D), lengths (B)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """States (B) of utterances of `lengths` frames (B)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def depth(self, name: str) -> int:
         """Layers from the top of the encoder down to a parameter: 1 in the uppermost, most below the lowest."""
-        raise NotImplementedError
 
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """What it takes to build it again, as JSON values."""
-        raise NotImplementedError
 
     def train(self, mode: bool = True) -> Self:
         return super().train(mode and not self.frozen)
