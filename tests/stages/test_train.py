@@ -12,7 +12,7 @@ from text_shards import write_text_shards
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.errors import TransferError
+from xlst_ray.errors import TrainingError, TransferError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import save_speech2text
@@ -133,3 +133,29 @@ def test_a_vocabulary_is_of_the_labels_that_are_kept(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert ["щ" in some for some in pieces] == [True, False]
     assert all("k" in some for some in pieces)
+
+
+def test_what_a_failed_update_leaves_stays_in_the_folder_of_the_training(data: SpeechData, tmp_path: Path) -> None:
+    options = OPTIONS.replace(train=TrainOptions(updates=4, warmup=0, lr=1e30, validate_every=2))
+    with pytest.raises(TrainingError, match="the loss of update 2 is not finite") as raised:
+        train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    place = tmp_path / "out" / "not-finite" / "update-0000002"
+    assert raised.value.where == str(place)
+    assert sorted(load_file(place / "rank-0-batch-0.safetensors")) == [
+        "features", "frames", "target_lengths", "targets"
+    ]  # fmt: skip
+
+
+def test_the_running_average_is_what_is_saved(data: SpeechData, tmp_path: Path) -> None:
+    train = TrainOptions(updates=4, warmup=0, lr=1e-3, validate_every=2, average=1)
+    models = {}
+    for name, changes in (("without", {}), ("with", {"ema": 0.5}), ("half", {"precision": "fp16"})):
+        options = OPTIONS.replace(train=train.replace(**changes))
+        counts = train_speech("train", options, data, 1, str(tmp_path / name), ClusterOptions(workers=0))
+        assert counts.get("skipped_updates") == (0 if name == "half" else None)
+        models[name] = load_file(tmp_path / name / "model.safetensors")["decoder.embed_tokens.weight"]
+        average = tmp_path / name / "checkpoints" / "update-0000004" / "average.safetensors"
+        assert average.exists() == (name == "with")
+        if name == "with":
+            assert torch.equal(load_file(average)["decoder.embed_tokens.weight"], models[name])
+    assert not torch.equal(models["with"], models["without"])

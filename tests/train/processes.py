@@ -99,6 +99,18 @@ def refuses_a_number_that_is_none(world: World, shards: str, parts: Sequence[Seq
     return False
 
 
+def says_which_batch_it_was(world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path) -> dict[str, str]:
+    """What each rank hears of a batch of the last rank's second update."""
+    batches = load(shards, parts)
+    batches[2 * world.size - 1].features[:, 3] = np.nan
+    task = SpeechTask(build_model(), Dealt(batches, world), OPTIONS)
+    try:
+        fit(task, OPTIONS, folder, SILENT, seed=1, world=world)
+    except TrainingError as error:
+        return {"what": error.what, "where": error.where or ""}
+    return {}
+
+
 def rank_main(
     rank: int, size: int, folder: Path, scenarios: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]
 ) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.train.checkpoint import (
+    Learner,
     TrainState,
     average_weights,
     best_updates,
@@ -51,15 +52,15 @@ def stepped(seed: int) -> tuple[Tied, torch.optim.Optimizer]:
 
 def assert_whole(path: Path) -> None:
     model, optimizer = stepped(seed=99)
-    assert load_checkpoint(path, model, optimizer).update == int(path.name.removeprefix("update-"))
+    assert load_checkpoint(path, Learner(model, optimizer)).update == int(path.name.removeprefix("update-"))
 
 
 def test_a_checkpoint_brings_back_weights_optimiser_and_place(tmp_path: Path) -> None:
     model, optimizer = stepped(seed=1)
     state = TrainState(7, Position(2, 3), 12.5, ({"update": 7.0, "loss": 0.1 + 0.2},))
-    path = save_checkpoint(tmp_path / "new", model, optimizer, state)
+    path = save_checkpoint(tmp_path / "new", Learner(model, optimizer), state)
     other, its_optimizer = stepped(seed=2)
-    assert load_checkpoint(path, other, its_optimizer) == state
+    assert load_checkpoint(path, Learner(other, its_optimizer)) == state
     for (name, mine), (_, its) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=0, msg=name)
     assert other.project.weight is other.embed.weight
@@ -73,9 +74,9 @@ def test_a_checkpoint_brings_back_weights_optimiser_and_place(tmp_path: Path) ->
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     model, optimizer = stepped(seed=1)
-    path = save_checkpoint(tmp_path, model, optimizer, TrainState(1))
+    path = save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(1))
     with pytest.raises(TrainingError, match=r"another model \(0.weight, embed.weight, project.bias"):
-        load_checkpoint(path, nn.Sequential(nn.Linear(3, 4, bias=False)), optimizer)
+        load_checkpoint(path, Learner(nn.Sequential(nn.Linear(3, 4, bias=False)), optimizer))
     with pytest.raises(TrainingError, match=r"another model \(project.bias \.\.\. differ"):
         load_weights(model, {**weights(model), "project.bias": torch.zeros(1)})
 
@@ -106,25 +107,27 @@ def killed(event: int, action: Callable[[], object]) -> bool:
 
 def test_a_checkpoint_is_whole_or_absent_wherever_its_writer_is_killed(tmp_path: Path) -> None:
     model, optimizer = stepped(seed=1)
-    save_checkpoint(tmp_path, model, optimizer, TrainState(1))
+    save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(1))
     event = 1
-    while killed(event, lambda: save_checkpoint(tmp_path, model, optimizer, TrainState(2))):
+    while killed(event, lambda: save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(2))):
         for path in list_checkpoints(tmp_path):
             assert_whole(path)
         assert list_checkpoints(tmp_path)[0].name == "update-0000001"
         event += 1
     assert event > 5
     assert [path.name for path in list_checkpoints(tmp_path)] == ["update-0000001", "update-0000002"]
-    while killed(event, lambda: save_checkpoint(tmp_path, model, optimizer, TrainState(2))):  # over one that is there
+    while killed(
+        event, lambda: save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(2))
+    ):  # over one that is there
         event += 1
-    assert_whole(save_checkpoint(tmp_path, model, optimizer, TrainState(2)))
+    assert_whole(save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(2)))
 
 
 def test_a_removed_checkpoint_is_whole_or_absent_wherever_its_remover_is_killed(tmp_path: Path) -> None:
     model, optimizer = stepped(seed=1)
     event, alive = 1, True
     while alive:
-        paths = [save_checkpoint(tmp_path, model, optimizer, TrainState(update)) for update in (1, 2, 3)]
+        paths = [save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(update)) for update in (1, 2, 3)]
         alive = killed(event, partial(prune_checkpoints, tmp_path, paths[1:]))
         for path in list_checkpoints(tmp_path):
             assert_whole(path)
@@ -138,7 +141,7 @@ def test_checkpoints_are_listed_in_the_order_of_updates(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path / "none") == []
     model, optimizer = stepped(seed=1)
     for update in (1000, 9, 20_000, 100):
-        save_checkpoint(tmp_path, model, optimizer, TrainState(update))
+        save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(update))
     updates = [json.loads((path / "state.json").read_text())["update"] for path in list_checkpoints(tmp_path)]
     assert updates == [9, 100, 1000, 20_000]
 
@@ -147,7 +150,7 @@ def test_the_average_is_the_mean_of_the_weights(tmp_path: Path) -> None:
     paths = []
     for update in range(1, 4):
         model, optimizer = stepped(seed=update)
-        paths.append(save_checkpoint(tmp_path, model, optimizer, TrainState(update)))
+        paths.append(save_checkpoint(tmp_path, Learner(model, optimizer), TrainState(update)))
     average = average_weights(paths)
     files = [load_file(path / "model.safetensors") for path in paths]
     assert average.keys() == weights(Tied(0)).keys() == {"embed.weight", "project.bias"}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import Stopped, TrainingError
-from xlst_ray.train.checkpoint import TrainState, list_checkpoints, load_checkpoint
+from xlst_ray.train.checkpoint import Learner, TrainState, list_checkpoints, load_checkpoint
 from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
@@ -136,7 +136,7 @@ def test_a_frozen_parameter_stands_still_until_its_update_and_has_no_past(tmp_pa
     assert 0.0 != values[4] != values[5]
     model = Line()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    load_checkpoint(list_checkpoints(tmp_path)[-1], model, optimizer)
+    load_checkpoint(list_checkpoints(tmp_path)[-1], Learner(model, optimizer))
     assert [optimizer.state[p]["step"].item() for p in (model.a, model.b)] == [2, 6]
 
 
@@ -200,7 +200,7 @@ def test_a_training_that_was_killed_ends_as_if_it_was_not(shards: str, tmp_path:
     assert left
     for path in left:
         model = processes.build_model()
-        load_checkpoint(path, model, torch.optim.AdamW(model.parameters(), fused=True))
+        load_checkpoint(path, Learner(model, torch.optim.AdamW(model.parameters(), fused=True)))
     lines: list[int] = []
     state = processes.train_with_dropout_and_masks(
         shards, tmp_path / "cut", lambda progress: lines.append(progress.update)

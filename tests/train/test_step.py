@@ -63,7 +63,7 @@ def test_a_loss_that_is_no_number_ends_training_before_it_spoils_the_weights(sha
     model = build_model()
     before = [p.clone() for p in model.parameters()]
     task = SpeechTask(model, Dealt([batch], HERE), OPTIONS)
-    with pytest.raises(TrainingError, match=r"gradient is not a number \(loss nan\)"):
+    with pytest.raises(TrainingError, match=r"gradient is not finite \(loss nan\)"):
         update_model(task, model, torch.optim.SGD(model.parameters(), lr=1.0), [batch], HERE, 10.0)
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 

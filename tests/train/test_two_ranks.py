@@ -25,6 +25,7 @@ def ranks(shards: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         (processes.update_of, (shards, PARTS)),
         (processes.fit_dealt, (shards, PARTS, folder, 1)),
         (processes.refuses_a_number_that_is_none, (shards, halves)),
+        (processes.says_which_batch_it_was, (shards, PARTS, folder / "bad")),
     ]
     mp.spawn(processes.rank_main, (2, folder, scenarios), nprocs=2)
     one, other = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2))
@@ -86,3 +87,17 @@ def test_the_ranks_of_a_plan_are_shared_out_among_the_processes(size: int) -> No
 
 def test_all_ranks_hear_of_a_loss_that_is_no_number(ranks: tuple[Path, Result, Result]) -> None:
     assert [rank[3] for rank in ranks[1:]] == [True, True]
+
+
+def test_both_ranks_say_which_batch_of_which_rank_was_not_finite(ranks: tuple[Path, Result, Result]) -> None:
+    folder, one, other = ranks
+    assert one[4] == other[4]
+    place = folder / "bad" / "not-finite" / "update-0000002"
+    assert one[4]["where"] == str(place)
+    names = ", ".join(f"train-0-{row}" for row in PARTS[3])
+    assert one[4]["what"] == (
+        f"the loss of update 2 is not finite in 1 of its batches (what is read is not finite itself: {names})"
+    )
+    assert {path.name for path in place.iterdir()} == {
+        "rank-1-batch-0.json", "rank-1-batch-0.safetensors", "weights.safetensors"
+    }  # fmt: skip

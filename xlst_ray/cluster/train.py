@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -37,6 +38,7 @@ from xlst_ray.train.checkpoint import (
     prune_checkpoints,
     read_state,
 )
+from xlst_ray.train.guard import FOLDER as NOT_FINITE
 from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
@@ -114,7 +116,8 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
 
     done = list_checkpoints(checkpoints)
     wishes = {"wish": Wish.GO_ON}
-    observer = Observer(lambda progress: _tell(job.title, progress), keep, lambda _: wishes["wish"])
+    tell = partial(_tell, job.title)
+    observer = Observer(tell, keep, lambda _: wishes["wish"], partial(_keep_dump, folder))
     world = World(device=_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
@@ -230,7 +233,7 @@ def _worker(config: dict[str, Any]) -> None:
         )
 
     wishes = Wishes(config["flag"], world.rank)
-    observer = Observer(lambda progress: _tell(job.title, progress), report, wishes)
+    observer = Observer(partial(_tell, job.title), report, wishes, partial(_keep_dump, config["folder"]))
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary, suppress(Stopped):
         resume = None if start is None else _fetch(start, Path(temporary) / "resume")
         if resume is not None and world.rank == 0:
@@ -239,6 +242,13 @@ def _worker(config: dict[str, Any]) -> None:
         if world.rank == 0:
             observer = _board(config["folder"], Path(temporary), resume).watch(observer, task)
         fit(task, job.options, Path(temporary), observer, seed=job.seed, world=world, resume=resume)
+
+
+def _keep_dump(folder: str, found: Path) -> str:
+    """Brings what a failed update left to the folder of the training."""
+    place = storage.join(folder, NOT_FINITE, found.name)
+    storage.copy_folder(str(found), place)
+    return place
 
 
 def _board(folder: str, temporary: Path, resume: Path | None) -> Board:

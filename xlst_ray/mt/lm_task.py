@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.mt.lm_info import LMInfo
-from xlst_ray.train.task import Extent, LossSum
+from xlst_ray.train.task import Contents, Extent, LossSum
 
 IGNORE: Final = -100  # a label without loss
 
@@ -113,6 +113,11 @@ class LMTask:
         """See `Task.extent`: tokens of prompts and targets."""
         ends = (batch.labels != IGNORE).flip(1).cumsum(1) > 0  # true up to the last target token, seen from the end
         return Extent(int(ends.sum()), batch.labels.numel())
+
+    def contents(self, batch: LMBatch) -> Contents:
+        """See `Task.contents`: pairs have no ids, rows are counted."""
+        rows = tuple(f"row {number}" for number in range(len(batch.tokens)))
+        return Contents(rows, {"tokens": batch.tokens, "labels": batch.labels})
 
     def loss(self, model: nn.Module, batch: LMBatch) -> LossSum:
         """Label-smoothed cross-entropy over target tokens and `</s>`; logs: `nll`, `accuracy` (tokens right)."""

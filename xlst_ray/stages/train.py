@@ -237,7 +237,8 @@ def train_speech(
     _save(model, vocabulary, options, data.lang, about, folder)
     storage.write_json(storage.join(folder, "training.json"), {"validations": trained.state.validations})
     seconds = {"training_seconds": round(trained.state.seconds, 1)}
-    return {**facts, "updates": trained.state.update, **seconds, "dev": trained.state.validations[-1]}
+    skipped = {"skipped_updates": trained.state.skipped} if options.train.precision == "fp16" else {}
+    return {**facts, "updates": trained.state.update, **skipped, **seconds, "dev": trained.state.validations[-1]}
 
 
 def _encoder_of(options: SpeechOptions, data: SpeechData) -> dict[str, Any] | None:

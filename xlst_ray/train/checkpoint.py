@@ -1,23 +1,30 @@
 """Checkpoints as folders: whole or not there, and averaged at the end.
 
-`update-0000800/` holds `model.safetensors`, `optimizer.pt` (read with `weights_only`) and `state.json`.
+`update-0000800/` holds `model.safetensors`, `optimizer.pt` (read with `weights_only`) and `state.json`, with a running
+average of the weights `average.safetensors`, and in float16 `scaler.json`.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from xlst_ray.batches.position import START, Position
 from xlst_ray.errors import TrainingError
+from xlst_ray.train.average import RunningAverage
+
+WEIGHTS: Final = "model.safetensors"
+AVERAGE: Final = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,17 +36,34 @@ class TrainState:
         position: the next batch of every rank.
         seconds: wall time of the updates so far, over all resumed runs.
         validations: one entry a validation: `update`, `loss`, `accuracy`, ... of the development set.
+        skipped: updates that float16 left out because their gradient overflowed. skipped_in_a_row: the last ones.
     """
 
     update: int = 0
     position: Position = START
     seconds: float = 0.0
     validations: tuple[dict[str, float], ...] = ()
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     @property
     def validated(self) -> bool:
         """Whether this update was validated: others are saved where training is interrupted, and not averaged."""
         return bool(self.validations) and self.validations[-1]["update"] == self.update
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What updates change: the model, its optimiser, the scale of the loss in float16, the running average."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scaler: GradScaler | None = None
+    average: RunningAverage | None = None
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The model has the weights that are validated and exported within the block."""
+        return nullcontext() if self.average is None else self.average.applied()
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -63,15 +87,18 @@ def checkpoint_name(update: int) -> str:
     return f"update-{update:07d}"
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, state: TrainState) -> Path:
+def save_checkpoint(folder: Path, learner: Learner, state: TrainState) -> Path:
     """Write `folder/update-NNNNNNN`, which appears when it is complete."""
     target = folder / checkpoint_name(state.update)
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    values = {name: value.cpu().contiguous() for name, value in weights(model).items()}
-    save_file(values, temporary / "model.safetensors")
-    torch.save(optimizer.state_dict(), temporary / "optimizer.pt")
+    _save_tensors(weights(learner.model), temporary / WEIGHTS)
+    torch.save(learner.optimizer.state_dict(), temporary / "optimizer.pt")
+    if learner.average is not None:
+        _save_tensors(learner.average.values, temporary / AVERAGE)
+    if learner.scaler is not None:
+        (temporary / "scaler.json").write_text(json.dumps(learner.scaler.state_dict()))
     (temporary / "state.json").write_text(json.dumps(asdict(state)))
     for file in temporary.iterdir():
         with file.open("rb") as handle:
@@ -79,6 +106,10 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, state:
     _remove(target)
     temporary.rename(target)
     return target
+
+
+def _save_tensors(values: dict[str, Tensor], file: Path) -> None:
+    save_file({name: value.cpu().contiguous() for name, value in values.items()}, file)
 
 
 def _remove(checkpoint: Path) -> None:
@@ -96,10 +127,14 @@ def read_state(checkpoint: Path) -> TrainState:
     return TrainState(position=position, validations=tuple(values.pop("validations")), **values)
 
 
-def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: Optimizer) -> TrainState:
-    """Set model and optimiser to a checkpoint, and return where training stood."""
-    load_weights(model, load_file(checkpoint / "model.safetensors"))
-    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", "cpu", weights_only=True))
+def load_checkpoint(checkpoint: Path, learner: Learner) -> TrainState:
+    """Set what learns to a checkpoint, and return where training stood."""
+    load_weights(learner.model, load_file(checkpoint / WEIGHTS))
+    learner.optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", "cpu", weights_only=True))
+    if learner.average is not None:
+        learner.average.load(load_file(checkpoint / AVERAGE))
+    if learner.scaler is not None:
+        learner.scaler.load_state_dict(json.loads((checkpoint / "scaler.json").read_text()))
     return read_state(checkpoint)
 
 
@@ -126,9 +161,10 @@ def best_updates(validations: Sequence[dict[str, float]], count: int, by: str) -
 
 
 def average_weights(checkpoints: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the checkpoints' weights (fairseq's `average_checkpoints`)."""
+    """The mean of the checkpoints' weights (fairseq's `average_checkpoints`); of their running averages, if any."""
     total: dict[str, Tensor] = {}
     for path in checkpoints:
-        for name, value in load_file(path / "model.safetensors").items():
+        average = path / AVERAGE
+        for name, value in load_file(average if average.exists() else path / WEIGHTS).items():
             total[name] = total[name] + value.double() if name in total else value.double()
     return {name: (value / len(checkpoints)).float() for name, value in total.items()}

@@ -1,26 +1,31 @@
 """The training loop: updates, validations, checkpoints, early stopping, resume; in a plain process and under Ray."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.amp import GradScaler
+from torch.optim import AdamW, Optimizer
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.model.encoders import depths
-from xlst_ray.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from xlst_ray.train.average import RunningAverage
+from xlst_ray.train.checkpoint import Learner, TrainState, load_checkpoint, save_checkpoint
+from xlst_ray.train.guard import Failure, explain
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
-from xlst_ray.train.step import World, update_model, validate
+from xlst_ray.train.step import NotFiniteError, World, update_model, validate
 from xlst_ray.train.task import B, Task
 
+MOST_SKIPPED: Final = 16  # updates in a row: the scale of the loss, at first 2^16, has come down to 1
+_AUTOCAST_TO: Final = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SHARE: Final = "share"  # of the learning rate, of a group of parameters (Clark et al. 2020: layer-wise decay)
 
 
@@ -41,11 +46,13 @@ class Observer:
         checkpoint: called on every rank with (folder on rank 0, none on others; state) after each validation, and after
             a wish: then no validation of this update is in the state.
         wish: called on every rank with each update done, and of one mind on all of them.
+        keep: called on every rank with a folder that is to outlive a training that failed; returns where it is found.
     """
 
     progress: Callable[[Progress], None]
     checkpoint: Callable[[Path | None, TrainState], None]
     wish: Callable[[int], Wish] = lambda update: Wish.GO_ON
+    keep: Callable[[Path], str] = str
 
 
 def fit(
@@ -68,53 +75,92 @@ def fit(
         resume: checkpoint to go on from.
 
     Raises:
-        TrainingError: the loss is no number, or every parameter is frozen.
+        TrainingError: the loss or the gradient is not finite (`guard.py`), or every parameter is frozen.
         Stopped: the observer wished it; the checkpoint is written.
     """
-    world = replace(world or World(), bf16=options.precision == "bf16")
+    world = replace(world or World(), autocast_to=_AUTOCAST_TO[options.precision])
     task.model.to(world.device).train()
-    optimizer = make_optimizer(task.model, options)
-    state = TrainState() if resume is None else load_checkpoint(resume, task.model, optimizer)
+    learner = make_learner(task.model, options, world)
+    state = TrainState() if resume is None else load_checkpoint(resume, learner)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
+    training = _Training(task, options, folder, observer, seed, world, learner)
     meter = Meter(options, state, observer.progress if world.rank == 0 else None)
     batches = task.batches(state.position)
     parallel, frozen = task.model, None
     while state.update < options.updates and not _out_of_patience(state, options):
-        update = state.update + 1
-        if (names := task.frozen(update)) != frozen:
+        if (names := task.frozen(state.update + 1)) != frozen:
             frozen, parallel = names, _freeze(task.model, names, world)
         group, position = meter.wait(lambda: _take(batches, options.accumulate * len(world.shares)))
-        lr = _set_rate(optimizer, update, options)
-        torch.manual_seed(_seed_of(seed, update, world.rank))
-        logs = update_model(task, parallel, optimizer, group, world, options.clip_norm)
-        state = replace(state, update=update, position=position, seconds=meter.seconds)
-        meter.count(update, logs, lr, [task.extent(batch) for batch in group])
-        wish = observer.wish(update)
-        due = update % options.validate_every == 0 or update == options.updates
+        lr = _set_rate(learner.optimizer, state.update + 1, options)
+        logs, state = training.update(parallel, group, state)
+        state = replace(state, position=position, seconds=meter.seconds)
+        meter.count(state.update, logs, lr, [task.extent(batch) for batch in group])
+        wish = observer.wish(state.update)
+        due = state.update % options.validate_every == 0 or state.update == options.updates
         if due or wish is not Wish.GO_ON:
-            state = _save(task, optimizer, folder, observer, world, state, validated=due)
+            state = training.save(state, validated=due)
         if wish is Wish.STOP:
             raise Stopped
     return state
 
 
-def _save(
-    task: Task[B],
-    optimizer: AdamW,
-    folder: Path,
-    observer: Observer,
-    world: World,
-    state: TrainState,
-    *,
-    validated: bool,
-) -> TrainState:
-    if validated:
-        scores = {"update": float(state.update), **validate(task, world)}
-        state = replace(state, validations=(*state.validations, scores))
-    path = save_checkpoint(folder, task.model, optimizer, state) if world.rank == 0 else None
-    observer.checkpoint(path, state)
-    return state
+@dataclass(frozen=True)
+class _Training(Generic[B]):
+    """What stays the same from update to update."""
+
+    task: Task[B]
+    options: TrainOptions
+    folder: Path
+    observer: Observer
+    seed: int
+    world: World
+    learner: Learner
+
+    def update(
+        self, parallel: nn.Module, batches: Sequence[B], state: TrainState
+    ) -> tuple[dict[str, float], TrainState]:
+        """The next update; raises `TrainingError` where it is not finite and float16 is not to blame."""
+        number, learner = state.update + 1, self.learner
+        failure = Failure(number, _seed_of(self.seed, number, self.world.rank))
+        torch.manual_seed(failure.seed)
+        clip, scaler = self.options.clip_norm, learner.scaler
+        try:
+            logs = update_model(self.task, parallel, learner.optimizer, batches, self.world, clip, scaler)
+        except NotFiniteError:
+            raise self._explain(batches, failure, scale=1.0) from None
+        state = replace(state, update=number)
+        if scaler is not None:
+            skipped = "loss" not in logs
+            logs |= {"skipped": float(skipped), "loss_scale": scaler.get_scale()}
+            in_a_row = state.skipped_in_a_row + 1 if skipped else 0
+            if in_a_row == MOST_SKIPPED:
+                raise self._explain(batches, failure, scaler.get_scale() / scaler.get_backoff_factor())
+            state = replace(state, skipped=state.skipped + skipped, skipped_in_a_row=in_a_row)
+        if learner.average is not None:
+            learner.average.update(number)
+        return logs, state
+
+    def _explain(self, batches: Sequence[B], failure: Failure, scale: float) -> TrainingError:
+        return explain(self.task, batches, self.world, self.folder, failure, self.observer.keep, scale)
+
+    def save(self, state: TrainState, *, validated: bool) -> TrainState:
+        """A checkpoint of the state, which a validation becomes part of."""
+        if validated:
+            with self.learner.averaged():
+                scores = {"update": float(state.update), **validate(self.task, self.world)}
+            state = replace(state, validations=(*state.validations, scores))
+        path = save_checkpoint(self.folder, self.learner, state) if self.world.rank == 0 else None
+        with self.learner.averaged():  # an observer may show what the model says
+            self.observer.checkpoint(path, state)
+        return state
+
+
+def make_learner(model: nn.Module, options: TrainOptions, world: World) -> Learner:
+    """What is to be updated, before the first update."""
+    scaler = GradScaler(world.device.type) if options.precision == "fp16" else None
+    average = None if options.ema is None else RunningAverage(model, options.ema)
+    return Learner(model, make_optimizer(model, options), scaler, average)
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
@@ -127,7 +173,7 @@ def make_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
     return AdamW(parameters, lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 
 
-def _set_rate(optimizer: AdamW, update: int, options: TrainOptions) -> float:
+def _set_rate(optimizer: Optimizer, update: int, options: TrainOptions) -> float:
     lr = inverse_sqrt(update, peak=options.lr, warmup=options.warmup)
     for parameters in optimizer.param_groups:
         parameters["lr"] = lr * parameters.get(_SHARE, 1.0)  # checkpoints of before have none

@@ -49,7 +49,8 @@ class Meter:
         self._reset()
 
     def _reset(self) -> None:
-        self._waiting, self._since, self._logs, self._tokens = 0.0, time.monotonic(), dict[str, float](), 0.0
+        self._waiting, self._since, self._tokens = 0.0, time.monotonic(), 0.0
+        self._logs: dict[str, tuple[float, float]] = {}  # sum over tokens, tokens
         self._extents: list[Extent] = []
 
     @property
@@ -63,12 +64,16 @@ class Meter:
         return value
 
     def count(self, update: int, logs: dict[str, float], lr: float, extents: Sequence[Extent]) -> None:
-        """Note an update: its logs, with the `tokens` that they are means over, and its batches on this rank."""
+        """Note an update: its logs, with the `tokens` that they are means over, and its batches on this rank.
+
+        A name that some updates have not is a mean over the others.
+        """
         tokens = logs.pop("tokens")
         self._extents += extents
         self._tokens += tokens
         for name, value in logs.items():
-            self._logs[name] = self._logs.get(name, 0.0) + value * tokens
+            total, over = self._logs.get(name, (0.0, 0.0))
+            self._logs[name] = total + value * tokens, over + tokens
         if self._tell is None or (update % self._options.log_every and update != self._options.updates):
             return
         true, padded, audio = (sum(column) for column in zip(*self._extents, strict=True))
@@ -78,7 +83,7 @@ class Meter:
             Progress(
                 update=update,
                 updates=self._options.updates,
-                logs={name: value / self._tokens for name, value in self._logs.items()},
+                logs={name: total / over for name, (total, over) in self._logs.items()},
                 lr=lr,
                 seconds=self.seconds,
                 waiting=self._waiting / elapsed,

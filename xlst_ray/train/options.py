@@ -32,7 +32,17 @@ class TrainOptions(Section):
     average_by: Literal["last", "accuracy", "loss"] = option(
         "last", "which checkpoints are averaged: the last ones, or the best by development accuracy or loss"
     )
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: autocast of matrix products, weights stay float32")
+    ema: float | None = option(
+        None,
+        "decay of a running average of the weights, such as 0.999, which is validated and saved in their place; the "
+        "checkpoints that are averaged are those of it; none: there is none",
+        added=True,
+        gt=0,
+        lt=1,
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "fp32", "bf16, fp16: autocast of matrix products, weights stay float32; fp16 scales the loss"
+    )
     recompute: bool = option(
         False,
         "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time",

@@ -17,7 +17,7 @@ from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS
 from xlst_ray.train.options import TrainOptions
-from xlst_ray.train.task import Extent, LossSum, Sample
+from xlst_ray.train.task import Contents, Extent, LossSum, Sample
 
 SAMPLES: Final = 4  # utterances that are shown at each validation
 GREEDY: Final = BeamOptions(beam=1)
@@ -67,6 +67,10 @@ class SpeechTask:
         utterances, longest, _ = batch.features.shape
         frames = int(batch.frames.sum())
         return Extent(frames, utterances * longest, frames / self._rate)
+
+    def contents(self, batch: Batch) -> Contents:
+        arrays = {name: getattr(batch, name) for name in ("features", "frames", "targets", "target_lengths")}
+        return Contents(batch.ids, {name: torch.tensor(values) for name, values in arrays.items()})
 
     def frozen(self, update: int) -> frozenset[str]:
         return frozenset(name for name, first in self._freeze.items() if update < first)

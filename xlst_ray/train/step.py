@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -15,6 +17,11 @@ from xlst_ray.errors import TrainingError
 from xlst_ray.train.task import B, Task
 
 CPU = torch.device("cpu")
+T = TypeVar("T")
+
+
+class NotFiniteError(TrainingError):
+    """The loss or the gradient of an update is not finite; the weights are what they were."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class World:
     Attributes:
         rank, size: of the processes that there are.
         device: where it computes.
-        bf16: whether matrix products are in bfloat16.
+        autocast_to: the dtype of matrix products; none: that of the weights.
         ranks: those that share an update by the plan of its batches; none: `size`. Where processes were lost there are
             fewer than ranks, and each does the work of several, so that the update stays what it is.
     """
@@ -32,7 +39,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
-    bf16: bool = False
+    autocast_to: torch.dtype | None = None
     ranks: int | None = None
 
     @property
@@ -46,8 +53,12 @@ class World:
         return range(self.rank, self.planned, self.size)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """For the forward pass: matrix products in bfloat16 where that is asked for."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        """For the forward pass: matrix products in a shorter dtype where that is asked for."""
+        return torch.autocast(self.device.type, self.autocast_to, enabled=self.autocast_to is not None)
+
+    def tokens(self, task: Task[B], batches: Sequence[B]) -> int:
+        """Target tokens of an update: of some batches of this rank, and those of the others."""
+        return int(self.total(torch.tensor(sum(task.count(batch) for batch in batches))))
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks."""
@@ -58,11 +69,19 @@ class World:
 
     def total_by_name(self, values: dict[str, float]) -> dict[str, float]:
         """Sums over all ranks where a rank may have no value of some name: one with no development batch."""
-        gathered = [values]
-        if self.size > 1:
-            gathered = [{} for _ in range(self.size)]
-            dist.all_gather_object(gathered, values)
+        gathered = self.gather(values)
         return {name: sum(part.get(name, 0.0) for part in gathered) for name in dict.fromkeys(chain(*gathered))}
+
+    def first(self, value: T) -> T:
+        """The value of rank 0."""
+        return self.gather(value)[0]
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks, in their order."""
+        gathered = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(gathered, value)
+        return gathered
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The model as one replica of many: DDP over the parameters that train now."""
@@ -70,36 +89,49 @@ class World:
 
 
 def update_model(
-    task: Task[B], model: nn.Module, optimizer: Optimizer, batches: Sequence[B], world: World, clip_norm: float
+    task: Task[B],
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Sequence[B],
+    world: World,
+    clip_norm: float,
+    scaler: GradScaler | None = None,
 ) -> dict[str, float]:
     """Train on this rank's batches of one update; the same on every rank.
 
     The gradient is that of (sum of losses over all batches and ranks) / (their target tokens), whatever the number of
     ranks and batches it was cut into.
 
+    Args:
+        scaler: of the loss, for float16: where the gradient overflows the update is skipped, and the scale is halved.
+
     Returns:
-        `loss` and the task's logs per target token, `grad_norm`, `tokens`.
+        `loss` and the task's logs per target token, `grad_norm`, `tokens`; of a skipped update `tokens` alone.
 
     Raises:
-        TrainingError: the loss or the gradient is not a number.
+        NotFiniteError: the loss or the gradient is not finite, and there is no scaler.
     """
-    tokens = int(world.total(torch.tensor(sum(task.count(batch) for batch in batches))))
+    scaler = scaler or GradScaler(world.device.type, enabled=False)
+    tokens = world.tokens(task, batches)
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
         with _gradients_kept_here(model, last=i + 1 == len(batches)):
             with world.autocast():
                 result = task.loss(model, batch)
-            (result.loss * (world.size / tokens)).backward()  # type: ignore[no-untyped-call]  # DDP averages over ranks
+            loss = scaler.scale(result.loss * (world.size / tokens))  # DDP averages over ranks
+            loss.backward()  # type: ignore[no-untyped-call]
         for name, value in {"loss": result.loss.detach(), **result.logs}.items():
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
+    scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm)
-    if not torch.isfinite(norm):
-        raise TrainingError(
-            f"the gradient is not a number (loss {float(sums['loss']) / tokens})",
-            hint="lower lr, lengthen warmup, or look for damaged audio with jobs/prepare.py's counts",
-        )
-    optimizer.step()
+    finite = bool(torch.isfinite(norm))
+    if not finite and not scaler.is_enabled():
+        raise NotFiniteError(f"the gradient is not finite (loss {float(sums['loss']) / tokens})")
+    scaler.step(optimizer)  # only where the gradient is finite
+    scaler.update()
+    if not finite:
+        return {"tokens": float(tokens)}
     totals = world.total(torch.stack(list(sums.values())))
     logs = {name: float(total) / tokens for name, total in zip(sums, totals, strict=True)}
     return {**logs, "grad_norm": float(norm), "tokens": float(tokens)}

@@ -19,6 +19,13 @@ class Extent(NamedTuple):
     seconds: float = 0.0
 
 
+class Contents(NamedTuple):
+    """A batch to be looked at: the ids of its examples, and its tensors by name, each with a row an example."""
+
+    ids: tuple[str, ...]
+    tensors: dict[str, Tensor]
+
+
 class Sample(NamedTuple):
     """A development utterance: its id, what was said or is meant, and what the model makes of it."""
 
@@ -64,6 +71,10 @@ class Task(Protocol[B]):
 
     def extent(self, batch: B) -> Extent:
         """How large a batch is: for the progress lines."""
+        ...
+
+    def contents(self, batch: B) -> Contents:
+        """What is in a batch: for whoever looks for what is wrong with it."""
         ...
 
     def loss(self, model: nn.Module, batch: B) -> LossSum:
