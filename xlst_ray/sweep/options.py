@@ -77,7 +77,7 @@ class SearchOptions(Section):
     """What `jobs/tune.py` varies. The other jobs leave it alone."""
 
     preset: Literal["quick", "transfer"] | None = option(
-        None, "a ready search space, which `space` adds to and overrules: see the README"
+        None, "a ready search space, which `space` adds to and overrules: see docs/sweeps.md"
     )
     space: dict[str, Domain] = option({}, "dotted key of this configuration, or `start` (an arm) -> what it may be")
     start: str | None = option(None, "arm whose fine-tuning is varied, such as st-mt-lm; none: the last one of `arms`")
