@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlst_ray.cluster import llm, llm_errors
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster import llm, llm_engine, llm_errors
+from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
 from xlst_ray.cluster.pool import rebuild
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.options import EngineOptions
@@ -128,27 +128,45 @@ def test_the_root_cause_is_heard_in_the_logs(ray_cluster: None) -> None:
 
 def test_replicas_ask_for_what_they_need() -> None:
     cluster = ClusterOptions(translators=8, translator_gpus=4, translator_cpus=2)
-    assert llm._bundles(cluster) == {"bundles": [{"CPU": 2.0, "GPU": 1.0}] * 4, "strategy": "PACK"}
-    arguments = llm._engine_arguments(OPTIONS, cluster, 512)
+    arguments = llm_engine.engine_arguments(OPTIONS, cluster, 512)
+    assert llm_engine._bundles(arguments, cluster) == [{"CPU": 2.0, "GPU": 1.0}] * 4
+    assert len(llm_engine._bundles(arguments | {"pipeline_parallel_size": 2}, cluster)) == 8
     assert (arguments["tensor_parallel_size"], arguments["max_model_len"]) == (4, 512)
     assert "enforce_eager" not in arguments
     alone = ClusterOptions(translator_cpus=1)
-    assert llm._bundles(alone)["bundles"] == [{"CPU": 1.0}]
-    assert llm._engine_arguments(OPTIONS, alone, 512)["enforce_eager"]
+    arguments = llm_engine.engine_arguments(OPTIONS, alone, 512)
+    assert llm_engine._bundles(arguments, alone) == [{"CPU": 1.0}]
+    assert arguments["enforce_eager"]
+
+
+@pytest.mark.parametrize(("gpus", "role"), [(0, "data"), (1, "engine"), (2, "engine")])
+def test_replicas_are_sent_to_the_nodes_of_their_role(ray_cluster: None, gpus: int, role: str) -> None:
+    """That they come there is tested in test_nodes.py; here, that Ray Data LLM is told."""
+    stages = {}
+    for by_role in (True, False):
+        cluster = ClusterOptions(by_role=by_role, translator_gpus=gpus)
+        processor = llm_engine.build_engine("/models/x", 512, OPTIONS, cluster, lambda row: row)
+        stages[by_role] = processor.get_stage_by_name(llm_engine.STAGE).get_dataset_map_batches_kwargs(1, "x")
+    assert stages[True]["label_selector"] == {ROLE_LABEL: role}
+    assert "label_selector" not in stages[False]
+    assert ("ray_remote_args_fn" in stages[True]) == (gpus > 1)
+    if gpus > 1:
+        told = stages[True]["ray_remote_args_fn"]
+        assert told.args == ([{"CPU": 1.0, "GPU": 1.0}] * gpus, {ROLE_LABEL: role})
 
 
 def test_vllm_needs_a_replica_and_a_processor_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     with pytest.raises(ConfigError, match="runs on Ray: it needs a replica"):
         llm.refuse_unfit(OPTIONS, ClusterOptions(translators=0), [])
-    monkeypatch.setattr(llm.ray, "cluster_resources", lambda: {"CPU": 4.0})
-    llm._refuse_without_room(ClusterOptions(translators=2, translator_cpus=1.25))
-    llm._refuse_without_room(ClusterOptions(translators=9, address="auto"))  # it may grow
+    monkeypatch.setattr(llm_engine.ray, "cluster_resources", lambda: {"CPU": 4.0})
+    llm_engine.refuse_without_room(ClusterOptions(translators=2, translator_cpus=1.25), 4)
+    llm_engine.refuse_without_room(ClusterOptions(translators=9, address="auto"), 4)  # it may grow
     with pytest.raises(ConfigError, match=r"takes 4 of 4 CPUs, and what feeds it needs 1\.4") as raised:
-        llm._refuse_without_room(ClusterOptions(translators=2, translator_cpus=2))
+        llm_engine.refuse_without_room(ClusterOptions(translators=2, translator_cpus=2), 4)
     assert raised.value.hint == "set it to 1.3 or less"
     with pytest.raises(ConfigError, match="takes 8 of 4 CPUs") as raised:
-        llm._refuse_without_room(ClusterOptions(translators=8, translator_gpus=1))
+        llm_engine.refuse_without_room(ClusterOptions(translators=8, translator_gpus=1), 4)
     assert raised.value.hint == "set it to 0.32 or less"
 
 

@@ -23,7 +23,7 @@ import ray.train
 from ray.cluster_utils import Cluster
 
 from xlst_ray import storage
-from xlst_ray.cluster import metrics, train
+from xlst_ray.cluster import llm_engine, metrics, train
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
@@ -173,6 +173,40 @@ def test_work_runs_where_its_role_is_and_none_on_the_head(nodes: Nodes, tmp_path
     run_training(job, str(tmp_path / "out"), ASKED)
     seen = [json.loads(line) for line in (tmp_path / "places").read_text().splitlines()]
     assert {(what, nodes.role(place)) for what, place in seen} == {("train", "train"), ("load", "data")}
+
+
+class Place:
+    """In an engine's place: notes where it is."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {**batch, "engine": [here()] * len(batch["id"])}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_replicas_are_with_the_engines_and_what_feeds_them_is_not(nodes: Nodes, processes: int) -> None:
+    nodes.add("data")
+    nodes.add("engine", gpus=1)
+    nodes.add("engine", gpus=1)
+    nodes.connect()
+    cluster = ASKED.replace(translator_gpus=processes, translator_cpus=0.5)
+    bundles = [{"CPU": 0.5, "GPU": 1.0}] * processes
+    stage: dict[str, Any] = {"num_cpus": 0.5, "num_gpus": 1}
+    if processes > 1:  # what Ray Data LLM asks for then
+        stage = {"num_gpus": 0, "ray_remote_args_fn": dict}
+    llm_engine.place(stage, bundles, llm_engine.engine_nodes(cluster))
+    with llm_engine.settings_of_data(cluster, 600.0):
+        rows = ray.data.range(6, override_num_blocks=1).map(lambda row: {**row, "before": here()}, num_cpus=0.1)
+        rows = rows.repartition(target_num_rows_per_block=2)
+        rows = rows.map_batches_internal(Place, compute=ray.data.ActorPoolStrategy(size=1), batch_size=2, **stage)
+        rows = rows.map(lambda row: {**row, "after": here()}, num_cpus=0.1)
+    assert ray.data.DataContext.get_current().execution_options.label_selector is None
+    found = rows.take_all()
+    roles = {name: {nodes.role(row[name]) for row in found} for name in ("before", "engine", "after")}
+    assert roles == {"before": {"data"}, "engine": {"engine"}, "after": {"data"}}
+    groups = [group for group in ray.util.placement_group_table().values() if group["state"] == "CREATED"]
+    places = {node for group in groups for node in group["bundles_to_node_id"].values()}
+    assert {nodes.role(place) for place in places} <= {"engine"}
+    assert len(places) == (2 if processes > 1 else 0)
 
 
 def test_a_folder_that_a_node_does_not_see_is_refused(nodes: Nodes, tmp_path: Path, monkeypatch: Any) -> None:

@@ -4,13 +4,13 @@
 
 One dataset runs through all buckets, so that the engine never waits at a bucket's end. Answers come back in any order;
 `_Keeper` puts the portions together again and hands each to `LlmWork.keep` as soon as it is whole: what a kill loses is
-what was under way. The driver sees counts alone. All that depends on the versions of Ray Data LLM and vLLM is here.
+what was under way. The driver sees counts alone. `xlst_ray.cluster.llm_engine` has what depends on the versions of
+Ray Data LLM and vLLM.
 """
 
 import importlib.util
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
@@ -21,6 +21,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy
 
+from xlst_ray.cluster.llm_engine import SMALL, build_engine, refuse_without_room, replicas, settings_of_data
 from xlst_ray.cluster.llm_errors import cause, listening
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items, raised, rebuild
@@ -34,11 +35,9 @@ from xlst_ray.progress import say
 
 PORTION: Final = 2048  # sentences that are kept together
 BATCHES_A_BLOCK: Final = 4
-OVERFULL: Final = 1.25  # sentences that are ready for a replica, relative to those it works on
 LONGEST_OF_A_BUCKET: Final = 64  # sentences whose tokens are counted for max_model_len
 LENGTH_MARGIN: Final = 1.25
 MULTIPLE: Final = 16  # of max_model_len
-SMALL: Final = 0.1  # CPUs of the stages beside the engine, which wait for it most of the time
 REPLICAS_A_READER: Final = 8
 WARM_UP: Final = -1  # number of the item that asks for one token, to see that the engine works
 RESULT: Final = pa.schema([("result", pa.string()), ("error", pa.string()), ("ready", pa.bool_())])
@@ -81,19 +80,14 @@ def translate_with_llm(
     model = options.model or options.model_folder()
     encoder = _encoder(model, options.revision)
     connect(cluster)
-    _refuse_without_room(cluster)
+    refuse_without_room(cluster, _readers(cluster) + len(("preprocess", "postprocess", "keeper")))
     length = options.vllm.max_model_len or _longest(title, items, work, options, cluster)
     if encoder.most is not None:
         length = min(length, encoder.most)
-    context = ray.data.DataContext.get_current()
-    usual = context.execution_no_progress_timeout_s
-    context.execution_no_progress_timeout_s = options.vllm.timeout  # Ray Data's own guard; the dataset copies it
-    try:
+    with settings_of_data(cluster, options.vllm.timeout):
         dataset = _pipeline(items, work, options, cluster, model, length)
-    finally:
-        context.execution_no_progress_timeout_s = usual
     before = time.monotonic()
-    say(f"{title}: starting vLLM, {_replicas(cluster)}, for at most {length} tokens of prompt and answer together")
+    say(f"{title}: starting vLLM, {replicas(cluster)}, for at most {length} tokens of prompt and answer together")
     for row in _rows(dataset, options):
         now = time.monotonic()
         if row["error"]:
@@ -114,28 +108,8 @@ def _pipeline(
     model: str,
     length: int,
 ) -> Any:
-    from ray.data.llm import build_processor, vLLMEngineProcessorConfig  # imports transformers, which takes seconds
-
-    llm = options.vllm
-    processor = build_processor(
-        vLLMEngineProcessorConfig(
-            model_source=model,
-            batch_size=llm.batch_size,
-            max_concurrent_batches=math.ceil(OVERFULL * llm.max_num_seqs / llm.batch_size),
-            concurrency=(cluster.translators, cluster.translators),  # a growing pool adds one replica a decision
-            engine_kwargs=_engine_arguments(options, cluster, length),
-            placement_group_config=_bundles(cluster),
-            runtime_env={"env_vars": _environment(cluster)},
-            should_continue_on_error=True,  # the error of one sentence is its row
-            log_engine_metrics=False,
-            chat_template_stage=False,  # all three are done here, sentence by sentence, with its own limit
-            tokenize_stage=False,
-            detokenize_stage=False,
-        ),
-        postprocess=partial(_read_answer, items, work, _encoder(model, options.revision).ends),
-        preprocess_map_kwargs={"num_cpus": SMALL},
-        postprocess_map_kwargs={"num_cpus": SMALL},
-    )
+    llm, read = options.vllm, partial(_read_answer, items, work, _encoder(model, options.revision).ends)
+    processor = build_engine(model, length, options, cluster, read)
     rows = [{"number": number} for number in (WARM_UP, *range(len(items)))]
     sentences = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Prompts,
@@ -177,49 +151,8 @@ def _rows(dataset: Any, options: EngineOptions) -> Iterator[dict[str, Any]]:
         ) from error
 
 
-def _engine_arguments(options: EngineOptions, cluster: ClusterOptions, length: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "max_model_len": length,
-        "max_num_seqs": options.vllm.max_num_seqs,
-        "dtype": options.vllm.dtype,
-        "tensor_parallel_size": _tensor_parallel(cluster),
-        "enable_prefix_caching": True,  # prompts share their instruction and examples
-        "disable_log_stats": True,
-        "seed": options.sampling.seed,
-    }
-    if options.revision is not None:
-        arguments |= {"revision": options.revision, "tokenizer_revision": options.revision}
-    if cluster.translator_gpus == 0:
-        arguments["enforce_eager"] = True
-    return arguments | options.vllm.engine
-
-
-def _replicas(cluster: ClusterOptions) -> str:
-    count = f"{cluster.translators} replica{'s' if cluster.translators > 1 else ''}"
-    return f"{count} of {_tensor_parallel(cluster)} GPUs" if cluster.translator_gpus else f"{count} on CPUs"
-
-
 def _readers(cluster: ClusterOptions) -> int:
     return math.ceil(cluster.translators / REPLICAS_A_READER)
-
-
-def _tensor_parallel(cluster: ClusterOptions) -> int:
-    return max(1, math.ceil(cluster.translator_gpus))
-
-
-def _bundles(cluster: ClusterOptions) -> dict[str, Any]:
-    """What a replica asks of the cluster: a bundle for each of its GPUs, in one node where they fit."""
-    each = {"CPU": cluster.translator_cpus}
-    if cluster.translator_gpus:
-        each["GPU"] = min(1.0, cluster.translator_gpus)
-    return {"bundles": [each] * _tensor_parallel(cluster), "strategy": "PACK"}
-
-
-def _environment(cluster: ClusterOptions) -> dict[str, str]:
-    usual = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if not cluster.translator_gpus:
-        usual["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
-    return {name: os.environ.get(name, value) for name, value in usual.items()}
 
 
 def refuse_unfit(options: EngineOptions, cluster: ClusterOptions, asked: Iterable[Specification]) -> None:
@@ -239,22 +172,6 @@ def refuse_unfit(options: EngineOptions, cluster: ClusterOptions, asked: Iterabl
     encoder = _encoder(options.model or options.model_folder(), options.revision)
     for specification in asked:
         encoder.encode(specification, "1")
-
-
-def _refuse_without_room(cluster: ClusterOptions) -> None:
-    """The stages beside the replicas need processors, or all would wait for each other for ever: one for the task that
-    cuts blocks, whose share cannot be set, and a little for each of the others."""
-    bundles = cluster.translators * _tensor_parallel(cluster)
-    beside = 1 + SMALL * (_readers(cluster) + len(("preprocess", "postprocess", "keeper")))
-    there = ray.cluster_resources().get("CPU", 0.0)
-    if cluster.address in (None, "local") and bundles * cluster.translator_cpus + beside > there:
-        raise ConfigError(
-            f"vLLM takes {bundles * cluster.translator_cpus:g} of {there:g} CPUs, and what feeds it needs {beside:g}",
-            where="cluster.translator_cpus",
-            hint=f"set it to {math.floor(100 * (there - beside) / bundles + 1e-6) / 100:g} or less"
-            if there > beside
-            else f"it needs a machine of {math.ceil(beside + SMALL * bundles)} CPUs",
-        )
 
 
 def _longest(title: str, items: Sequence[Any], work: LlmWork, options: EngineOptions, cluster: ClusterOptions) -> int:
