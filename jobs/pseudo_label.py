@@ -4,7 +4,6 @@ python jobs/pseudo_label.py shards=data/cv-en out=data/cv-en-ka target=ka engine
 """
 
 import sys
-from functools import partial
 from typing import Self
 
 from pydantic import model_validator
@@ -12,9 +11,9 @@ from pydantic import model_validator
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import LanguageCodes, Url, option
+from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.score_labels import score_and_report
-from xlst_ray.stages.stage import run_stage
 from xlst_ray.text.keep import KeepOptions
 
 
@@ -29,6 +28,7 @@ class LabelJob(LabelOptions):
     dry_run: bool = option(False, "write no labels: tell what is left to translate, and by a sample what it may take")
     limit: int = option(0, "sentences that a dry run translates as its sample; they are kept", unit="sentences", ge=0)
     scores: bool = option(True, "score the translations, beside the labels, and write the page labels.html")
+    quality: QualityOptions = option(QualityOptions, "a model that estimates their quality without a reference")
     keep: KeepOptions = option(KeepOptions, "thresholds for the page; training has its own, by the same names")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
@@ -36,21 +36,21 @@ class LabelJob(LabelOptions):
     def _limited(self) -> Self:
         if self.limit and not self.dry_run:
             raise ValueError("limit is the sample of a dry run: add dry_run=true")
+        if self.quality.path and not self.scores:
+            raise ValueError("quality.path is for scores, and scores=false leaves them out")
         return self
 
 
 def work(job: LabelJob) -> str:
+    job.quality.check()  # before hours of translating
     options = LabelOptions(**{name: getattr(job, name) for name in LabelOptions.model_fields})
     labelling = open_labelling(options, job.shards, job.target, job.out, job.cache, job.cluster, job.retry_errors)
     if job.dry_run:
         labelling.estimate(job.limit)
         return "no labels written; the same command without dry_run writes them"
-    results = [
-        run_stage(one.stage, one.folder, partial(labelling.write, one.target), again=job.retry_errors)
-        for one in labelling.sets
-    ]
+    results = labelling.run()
     for one in labelling.sets if job.scores else ():
-        score_and_report(job.shards, one.folder, job.keep, job.cluster)
+        score_and_report(job.shards, one.folder, job.keep, job.quality, labelling.cache_folder, job.cluster)
     return "\n".join(f"{result.folder} {'was done before' if result.reused else 'is done'}" for result in results)
 
 

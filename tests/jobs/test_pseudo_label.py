@@ -180,12 +180,12 @@ def test_several_targets_another_corpus_and_a_retry_ask_only_for_what_is_missing
         assert labels(tmp_path / "out" / target) == {"0-0": "A", "0-1": "B", "0-2": "A", "1-0": None, "1-1": None}
         counts = manifest(tmp_path / "out" / target)
         assert (counts["ok"], counts["missing"], counts["error"]) == (3, 1, 1)
-    assert "5 rows, 3 distinct sentences, 0 of them translated already" in capsys.readouterr().out
+    assert "5 rows, 3 distinct sentences, 0 of them known already" in capsys.readouterr().out
 
     server.asked.clear()
     assert start(arguments(server, tmp_path / "two", tmp_path / "out-two")) == 0
     assert server.asked == Counter("d")
-    assert "2 distinct sentences, 1 of them translated already: 1 to translate, 50.0 % saved" in capsys.readouterr().out
+    assert "2 distinct sentences, 1 of them known already: 1 to do, 50.0 % saved" in capsys.readouterr().out
 
     server.asked.clear()
     before = files(tmp_path / "out" / "fi")
@@ -272,6 +272,8 @@ def test_a_changed_threshold_makes_a_page_and_nothing_else(
         (["limit=5"], "limit is the sample of a dry run: add dry_run=true"),
         (["price.cap=5"], "cap needs the price of tokens"),
         (["engine.model=whisperer"], "shouter"),
+        (["quality.path=nowhere"], "nowhere: is no folder of a model: it has no config.json"),
+        (["quality.path=nowhere", "scores=false"], "quality.path is for scores"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_sent(

@@ -12,7 +12,7 @@ from xlst_ray.mt.labels import human_labels
 from xlst_ray.mt.scores import RATIO_EDGES, median_ratio, review_labels, score_labels
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.scores import iter_translations, read_refusals, read_scores, scores_url
-from xlst_ray.text.keep import NAMES, KeepOptions
+from xlst_ray.text.keep import FILTERED, NAMES, KeepOptions
 
 ROWS = [
     ("the old house is red", {"de": "das alte haus ist rot"}),
@@ -41,7 +41,7 @@ def test_scores_lie_beside_the_labels_row_by_row_and_are_made_once(labelled: tup
     counts = score_labels([shard], labels, "en", "de")
     assert sum(counts) == 5
     scores = read_scores(shard, labels, ids())
-    assert all(np.isnan(scores[name][2]) for name in NAMES)  # no label
+    assert all(np.isnan(scores[name][2]) for name in FILTERED)  # no label
     assert scores["copied"].tolist()[:2] == [0.0, 1.0]
     assert scores["stock"][[0, 3, 4]].tolist() == [1.0, 2.0, 2.0]
     before = storage.read_bytes(scores_url(shard, labels))
@@ -69,7 +69,7 @@ def test_thresholds_refuse_at_reading(labelled: tuple[str, str]) -> None:
 def test_the_review_counts_every_row_and_shows_some(labelled: tuple[str, str]) -> None:
     shard, labels = labelled
     median = median_ratio(score_labels([shard], labels, "en", "de"))
-    edges = {name: [0.0, 0.5, 100.0] for name in NAMES}
+    edges = {name: [0.0, 0.5, 100.0] for name in FILTERED}
     keep = KeepOptions(**{**dict.fromkeys(NAMES), "copied": 0.5})
     review = review_labels([shard], labels, "de", keep, median, edges)
     assert review["rows"] == {"kept": 4, "copied": 1, "no label": 1}

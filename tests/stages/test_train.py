@@ -1,6 +1,5 @@
 """A training that starts from a checkpoint in transformers' Speech2Text layout."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import save_speech2text
 from xlst_ray.mt.options import EngineOptions
+from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.score_labels import score_and_report
 from xlst_ray.stages.speech_data import SpeechData, speech_data
@@ -118,10 +118,9 @@ def test_a_vocabulary_is_of_the_labels_that_are_kept(tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text("en\tfi\nthe cat sleeps\tkissa nukkuu\nthe dog barks\tщщщщ\n")
     engine = EngineOptions(engine="phrasebook", table=f"{tmp_path}/pairs.tsv")
     labelling = open_labelling(LabelOptions(engine=engine), shards, ["fi"], labels, None, alone)
-    (one,) = labelling.sets
-    run_stage(one.stage, one.folder, partial(labelling.write, "fi"))
+    labelling.run()
     keep = KeepOptions(**{**dict.fromkeys(NAMES), "script": 0.8})
-    score_and_report(shards, labels, keep, alone)
+    score_and_report(shards, labels, keep, QualityOptions(), f"{tmp_path}/translations", alone)
     pieces = [
         read_vocabulary(
             speech_data(

@@ -66,7 +66,7 @@ def engine_arguments(options: EngineOptions, cluster: ClusterOptions, length: in
         "max_model_len": length,
         "max_num_seqs": options.vllm.max_num_seqs,
         "dtype": options.vllm.dtype,
-        "tensor_parallel_size": gpus_each(cluster),
+        "tensor_parallel_size": cluster.translator_shares,
         "enable_prefix_caching": True,  # prompts share their instruction and examples
         "disable_log_stats": True,
         "seed": options.sampling.seed,
@@ -125,7 +125,7 @@ def refuse_without_room(cluster: ClusterOptions, stages: int) -> None:
     Raises:
         ConfigError: a cluster that was started here, and does not grow, has too few.
     """
-    bundles = cluster.translators * gpus_each(cluster)
+    bundles = cluster.translators * cluster.translator_shares
     beside = 1 + SMALL * stages
     there = ray.cluster_resources().get("CPU", 0.0)
     if cluster.address in (None, "local") and bundles * cluster.translator_cpus + beside > there:
@@ -141,12 +141,7 @@ def refuse_without_room(cluster: ClusterOptions, stages: int) -> None:
 def replicas(cluster: ClusterOptions) -> str:
     """In words."""
     count = f"{cluster.translators} replica{'s' if cluster.translators > 1 else ''}"
-    return f"{count} of {gpus_each(cluster)} GPUs" if cluster.translator_gpus else f"{count} on CPUs"
-
-
-def gpus_each(cluster: ClusterOptions) -> int:
-    """Shares of a replica's weights: one a GPU, or one process without."""
-    return max(1, math.ceil(cluster.translator_gpus))
+    return f"{count} of {cluster.translator_shares} GPUs" if cluster.translator_gpus else f"{count} on CPUs"
 
 
 def _bundles(arguments: dict[str, Any], cluster: ClusterOptions) -> list[dict[str, float]]:

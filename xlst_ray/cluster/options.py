@@ -1,5 +1,6 @@
 """Where the work runs, and on how many processes of which size."""
 
+import math
 from typing import Literal
 
 from pydantic import model_validator
@@ -59,6 +60,11 @@ class ClusterOptions(Section):
     def planned_ranks(self) -> int:
         """Shares of each update's batches. Its size grows with them, so they are part of what is trained."""
         return self.ranks or max(1, self.workers)
+
+    @property
+    def translator_shares(self) -> int:
+        """Processes that a translator's model may be shared over: one for each of its GPUs, or one without."""
+        return max(1, math.ceil(self.translator_gpus))
 
     def nodes(self, role: Role) -> dict[str, str]:
         """Ray's label selector of the nodes for a kind of work; empty: any node."""

@@ -13,7 +13,7 @@ Every function is idempotent, every file appears whole.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from xlst_ray.mt.protocol import tidy
 from xlst_ray.shards.files import read_shard
 
 Ints = npt.NDArray[np.int64]
+Read = Callable[[str], pa.ChunkedArray]  # the sentences of a shard, row by row; empty where a row has none
 
 GROUP_ROWS: Final = 2**17  # rows that one process splits at a time: tens of MB
 BLOCK_ROWS: Final = 2**18  # rows whose buckets are gathered by one process: each group file is opened once a block
@@ -42,6 +43,11 @@ TEXT: Final = pa.schema([pa.field("text", pa.string(), nullable=False)])
 def buckets_for(rows: int) -> int:
     """The number of buckets for so many rows: a power of two."""
     return min(MOST_BUCKETS, max(FEWEST_BUCKETS, _power_of_two(rows // BUCKET_ROWS)))
+
+
+def transcripts(shard: str) -> pa.ChunkedArray:
+    """See `Read`."""
+    return read_shard(shard, ["text"])["text"]
 
 
 def group_shards(urls: Sequence[str], rows: int) -> list[list[str]]:
@@ -81,12 +87,13 @@ class SourceTexts:
         bits = self.buckets.bit_length() - 1
         return f"{bucket:0{bits}b}" if bits else ""
 
-    def split(self, group: int, shards: Sequence[str]) -> None:
-        """Write the distinct sentences of some shards by bucket, and which of them each row is."""
+    def split(self, group: int, shards: Sequence[str], read: Read = transcripts) -> None:
+        """Write the distinct sentences of some shards by bucket, and which of them each row is; `read` gives those of
+        a shard, row by row."""
         url = self._group_url(group, ".arrow")
         if storage.exists(url):
             return
-        columns = [read_shard(shard, ["text"])["text"] for shard in shards]
+        columns = [read(shard) for shard in shards]
         raw = pa.concat_arrays([chunk for column in columns for chunk in column.chunks]).dictionary_encode()
         # Distinct twice: before tidying, which is slow, and after it, which makes two spellings one sentence.
         distinct = pa.array([tidy(text or "") for text in raw.dictionary.to_pylist()], pa.string()).dictionary_encode()

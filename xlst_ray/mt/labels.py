@@ -80,11 +80,7 @@ def assemble_labels(
     Raises:
         DataError: the shards are not those that were split into buckets.
     """
-    codes, sizes = texts.rows_of(group)
-    batches = [storage.read_batches(_answers_url(folder, attempt, block), [group])[0] for block in range(texts.blocks)]
-    answers = pa.Table.from_batches([*batches, _answers([EMPTY_SOURCE])])
-    codes[codes == EMPTY] = len(answers) - 1
-    labels = answers.take(pa.array(codes)).combine_chunks()
+    labels, sizes = answers_of(texts, group, folder, attempt)
     counts, begin = [], 0
     for shard, size in zip(shards, sizes, strict=True):
         ids = read_shard(shard, ["id"])["id"]
@@ -95,6 +91,15 @@ def assemble_labels(
         counts.append(_write(shard, folder, table, replace=replace))
         begin += size
     return sum_counts(counts)
+
+
+def answers_of(texts: SourceTexts, group: int, folder: str, attempt: int) -> tuple[pa.Table, list[int]]:
+    """The answers to the rows of a group by `ANSWER`, from all that `answer` has written; rows of each shard."""
+    codes, sizes = texts.rows_of(group)
+    batches = [storage.read_batches(_answers_url(folder, attempt, block), [group])[0] for block in range(texts.blocks)]
+    answers = pa.Table.from_batches([*batches, _answers([EMPTY_SOURCE])])
+    codes[codes == EMPTY] = len(answers) - 1
+    return answers.take(pa.array(codes)).combine_chunks(), sizes
 
 
 def human_labels(shard: str, folder: str, target: str) -> LabelCounts:

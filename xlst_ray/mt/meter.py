@@ -19,9 +19,13 @@ class TranslationMeter:
         engines: that work at the same time.
         gpus: of each of them.
         price: of tokens and GPUs.
+        unit: what the sentences are called.
     """
 
-    def __init__(self, title: str, pending: int, engines: int, gpus: float, price: PriceOptions) -> None:
+    def __init__(
+        self, title: str, pending: int, engines: int, gpus: float, price: PriceOptions, unit: str = "sentences"
+    ) -> None:
+        self._unit = unit
         self._title, self._pending, self._engines, self._gpus, self._price = title, pending, engines, gpus, price
         self._began = self._printed = time.monotonic()
         self._reasons: Counter[str] = Counter()
@@ -57,7 +61,7 @@ class TranslationMeter:
     def line(self) -> str:
         """Such as `translate en-ka (http)  512/2,000 sentences, 31/s, 810 tokens/s written, engines busy 97 %, ...`."""
         seconds, left = self.seconds, self._pending - self.sentences
-        parts = [f"{self.sentences:,}/{self._pending:,} sentences", f"{self.sentences / seconds:,.0f}/s"]
+        parts = [f"{self.sentences:,}/{self._pending:,} {self._unit}", f"{self.sentences / seconds:,.0f}/s"]
         if self.output_tokens:
             parts.append(f"{self.output_tokens / seconds:,.0f} tokens/s written")
         parts.append(f"engines busy {100 * self.engine_seconds / (seconds * self._engines):.0f} %")

@@ -106,7 +106,7 @@ class EngineOptions(Section):
         """
         digest = hashlib.sha256()
         for url in self._files():
-            digest.update(f"{_file_fingerprint(url)}\n".encode())
+            digest.update(f"{file_fingerprint(url)}\n".encode())
         if self.engine in ASKING:
             digest.update(self.specify(source, target).fingerprint().encode())
         return digest.hexdigest()[:12]
@@ -160,7 +160,7 @@ class EngineOptions(Section):
 _FOLDER_HINT: Final = "give the folder that the model's save_pretrained or a download from its hub has made"
 
 
-def _file_fingerprint(url: str) -> str:
+def file_fingerprint(url: str) -> str:
     """SHA-256 of a file's content; of a large one, of its size and of samples from its beginning to its end."""
     with storage.open_input(url) as file:
         size = file.size()

@@ -11,7 +11,7 @@ from xlst_ray import storage
 from xlst_ray.shards.files import read_labels, read_shard
 from xlst_ray.shards.scores import SCHEMA, read_scores, scores_url
 from xlst_ray.text.filters import FILTERS
-from xlst_ray.text.keep import NAMES, KeepOptions, refusals
+from xlst_ray.text.keep import FILTERED, KeepOptions, refusals
 from xlst_ray.text.language_id import language_probability
 
 RATIO_EDGES: Final = np.linspace(-6, 6, 481)  # of log2 of the length ratio: its median is known to 1.7 %
@@ -46,7 +46,7 @@ def score_labels(shards: Sequence[str], labels: str, source: str, target: str) -
             table: list[list[float | None]] = []
             for text, translation in zip(texts, translations, strict=True):
                 if translation is None:
-                    table.append([None] * len(NAMES))
+                    table.append([None] * len(FILTERED))
                     continue
                 pair = text, translation
                 if pair not in known:
@@ -71,15 +71,16 @@ def median_ratio(counts: Sequence[int]) -> float:
 def review_labels(
     shards: Sequence[str], labels: str, target: str, keep: KeepOptions, median: float, edges: Mapping[str, list[float]]
 ) -> Review:
-    """What thresholds make of the labels of some shards; `edges` of the bins by score."""
+    """What thresholds make of the labels of some shards; `edges` of the bins by score, of those that are
+    there."""
     review: Review = {"rows": defaultdict(int), "bins": {}, "samples": [], "pairs": []}
-    bins = {name: np.zeros(len(edges[name]) - 1, dtype=np.int64) for name in NAMES}
+    bins = {name: np.zeros(len(edges[name]) - 1, dtype=np.int64) for name in edges}
     shown: dict[str, int] = defaultdict(int)
     for shard in shards:
         ids, texts, translations = _texts(shard, labels)
         scores = read_scores(shard, labels, ids)
         reasons = refusals(scores, keep, median)
-        for name in NAMES:
+        for name in edges:
             values = scores[name][~np.isnan(scores[name])]
             bins[name] += np.histogram(np.clip(values, edges[name][0], edges[name][-1]), edges[name])[0]
         for row, translation in enumerate(translations):
@@ -103,7 +104,7 @@ def _texts(shard: str, labels: str) -> tuple[list[str], list[str], list[str | No
 def _scores(text: str, translation: str, stock: int, source: str, target: str) -> list[float | None]:
     found: dict[str, Any] = {name: function(text, translation, source, target) for name, function in FILTERS.items()}
     found |= {"language": language_probability(translation, target), "stock": float(stock)}
-    return [found[name] for name in NAMES]
+    return [found[name] for name in FILTERED]
 
 
 def _human_pairs(shard: str, target: str, translations: Sequence[str | None]) -> Iterator[tuple[str, str]]:

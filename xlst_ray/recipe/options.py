@@ -11,6 +11,7 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import Section, Seed, Url, explain, option
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.transfer import TransferOptions
+from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.stages.evaluate import EvaluateOptions
 from xlst_ray.stages.prepare import PrepareOptions
 from xlst_ray.stages.pseudo_label import LabelOptions
@@ -42,6 +43,7 @@ class EngineChoice(Section):
 
     labels: LabelOptions = option(LabelOptions, "the engine")
     scores: bool = option(False, "score the labels, and leave out those that the thresholds of keep refuse")
+    quality: QualityOptions = option(QualityOptions, "a model that estimates their quality, as one more score")
     keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
     mt: MTOptions = option(MTOptions, "for a trained-lm without a path: the model and its sentence pairs")
 
@@ -89,6 +91,8 @@ class Experiment(Section):
                 raise ValueError(f"engines.{name}: another name, please: of letters, digits and ._-, and not human")
             if engine.engine == "human":
                 raise ValueError(f"engines.{name} is human: that is the arm st-human")
+            if choice.quality.path is not None and not choice.scores:
+                raise ValueError(f"engines.{name}.quality is for scores: set engines.{name}.scores=true")
             if choice.trains_mt and not choice.mt.pairs:
                 raise ValueError(f"engines.{name} has neither a path nor sentence pairs to train on (mt.pairs)")
         for field in ("arms", "seeds"):

@@ -22,6 +22,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.pairs import Pair
+from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.recipe.arms import HUMAN, JOINT, ST_TEST, Start, label_sets, outline
 from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
@@ -198,6 +199,8 @@ class Recipe:
         shards, target, name = self.source, self.target_lang, f"labels-{engine}"
         stage = describe_labels(engine, options, self.source_lang, target, shards.fingerprint)
         cache = storage.join(self.experiment.workspace, "translations")
+        quality = self.experiment.engines[engine].quality if engine != HUMAN else QualityOptions()
+        quality.check()  # before hours of translating
 
         def work(folder: str) -> dict[str, Any]:
             sets = [LabelSet(stage, folder, target)]
@@ -209,7 +212,7 @@ class Recipe:
             self._checked_labels.add(result.fingerprint)
             keep = self._thresholds(engine)
             if keep is not None:
-                score_and_report(shards.folder, result.folder, keep, self.experiment.cluster)
+                score_and_report(shards.folder, result.folder, keep, quality, cache, self.experiment.cluster)
             self._check_leakage({name: iter_translations(shards.folder, "train", result.folder, keep)})
         return result
 

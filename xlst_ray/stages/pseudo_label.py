@@ -24,7 +24,7 @@ from xlst_ray.mt.translations import Translations
 from xlst_ray.progress import say
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.schema import SPLITS
-from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, finished, refuse_other
+from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, finished, refuse_other, run_stage
 from xlst_ray.stages.translate import Engine, LlmEngine, Wanted, estimate, prepare_texts, tasks, translate
 
 ATTEMPTS = "attempts.json"  # of a label set whose failures were tried again
@@ -125,6 +125,13 @@ class Labelling:
         """Refuse what cannot be, before any work, and tell where text goes."""
         if self.wanted and self.options.engine.engine == "http" and (host := _outside(self.options.engine.http.url)):
             say(f"notice: transcripts are sent to {host}, outside this cluster")
+
+    def run(self) -> list[StageResult]:
+        """Write the label files of every set."""
+        return [
+            run_stage(one.stage, one.folder, partial(self.write, one.target), again=self.retry_errors)
+            for one in self.sets
+        ]
 
     def write(self, target: str, folder: str) -> dict[str, Any]:
         """Write the label files of a target language; returns counts for `run_stage`."""

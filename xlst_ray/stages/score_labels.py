@@ -11,16 +11,19 @@ from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.errors import ConfigError
+from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.mt.scores import BINS, Review, median_ratio, review_labels, score_labels
 from xlst_ray.progress import say
 from xlst_ray.report.labels import LabelPage, render_labels
 from xlst_ray.score.bleu import score_translations
 from xlst_ray.shards.files import shard_urls
+from xlst_ray.shards.quality import FOLDER as QUALITY_FOLDER
 from xlst_ray.shards.schema import SPLITS
-from xlst_ray.shards.scores import FOLDER
+from xlst_ray.shards.scores import FOLDER, refuse_without_quality
+from xlst_ray.stages.quality import estimate_quality, find_quality
 from xlst_ray.stages.stage import Stage, StageResult, finished, refuse_other, run_stage
 from xlst_ray.stages.translate import tasks
-from xlst_ray.text.keep import NAMES, KeepOptions
+from xlst_ray.text.keep import FILTERED, QUALITY, KeepOptions
 
 SHARDS_A_PART = 16  # scored together: stock outputs are counted within them
 SCORES_VERSION = 1  # raised when a filter or its library changes what it finds
@@ -29,11 +32,17 @@ LONGEST_WORD = 60.0  # the last bin of the histograms holds what is above
 MOST_STOCK = 100.0
 
 
-def score_and_report(shards: str, labels: str, keep: KeepOptions, cluster: ClusterOptions) -> StageResult:
+def score_and_report(
+    shards: str, labels: str, keep: KeepOptions, quality: QualityOptions, cache_folder: str, cluster: ClusterOptions
+) -> StageResult:
     """Score the finished labels of a shard folder, once; then write `<labels>/labels.html` by these thresholds.
 
+    Args:
+        quality: a model that estimates their quality, too; what it finds is kept in `cache_folder`.
+
     Raises:
-        DataError: a folder is not that of a finished stage.
+        ConfigError: the folder of that model is not that of one.
+        DataError: a folder is not that of a finished stage, or there is a threshold on estimates and there are none.
     """
     source, label_stage = finished(shards, "corpus"), finished(labels, "target")
     lang, target = str(source.config["corpus"]["lang"]), str(label_stage.config["target"])
@@ -53,9 +62,16 @@ def score_and_report(shards: str, labels: str, keep: KeepOptions, cluster: Clust
     except ConfigError:  # of labels that another attempt has changed since, or by other filters
         storage.delete(folder)
     result = run_stage(stage, folder, work)
-    reviewer = partial(_reviewer, labels, target, keep, float(result.counts["median_length_ratio"]))
+    estimated = find_quality(label_stage)
+    if quality.path is not None:
+        estimated = estimate_quality(source, urls, label_stage, quality, cache_folder, cluster)
+    elif estimated is None:
+        storage.delete(storage.join(labels, QUALITY_FOLDER))  # of labels that another attempt has changed since
+    refuse_without_quality(labels, keep)
+    edges = _edges(estimated)
+    reviewer = partial(_reviewer, labels, target, keep, float(result.counts["median_length_ratio"]), edges)
     reviews = list(map_items(f"{title}, review", "parts", reviewer, parts, cluster, pool=pool))
-    page = _page(lang, target, label_stage, result, keep, reviews)
+    page = _page(lang, target, label_stage, result, keep, edges, reviews)
     storage.write_bytes(storage.join(labels, PAGE), render_labels(page).encode())
     rows = ", ".join(f"{number:,} {fate}" for fate, number in page.rows.items())
     say(f"{title}: {rows}; {storage.join(labels, PAGE)}")
@@ -65,14 +81,20 @@ def score_and_report(shards: str, labels: str, keep: KeepOptions, cluster: Clust
 def describe_scores(labels: StageResult) -> Stage:
     """The stage of the scores of a label set: what its files hold, and the filters."""
     inputs = {"labels": labels.fingerprint, "content": str(labels.counts.get("content"))}
-    return Stage("scores", {"filters": list(NAMES)}, inputs, version=SCORES_VERSION)
+    return Stage("scores", {"filters": list(FILTERED)}, inputs, version=SCORES_VERSION)
 
 
 def _page(
-    lang: str, target: str, labels: StageResult, scores: StageResult, keep: KeepOptions, reviews: Sequence[Review]
+    lang: str,
+    target: str,
+    labels: StageResult,
+    scores: StageResult,
+    keep: KeepOptions,
+    edges: dict[str, list[float]],
+    reviews: Sequence[Review],
 ) -> LabelPage:
     rows = sum((Counter(review["rows"]) for review in reviews), Counter())
-    bins = {name: np.sum([review["bins"][name] for review in reviews], axis=0).tolist() for name in NAMES}
+    bins = {name: np.sum([review["bins"][name] for review in reviews], axis=0).tolist() for name in edges}
     samples: dict[str, list[tuple[str, str, str]]] = {}
     for review in reviews:
         for name, text, translation, fate in review["samples"]:
@@ -86,7 +108,7 @@ def _page(
         engine=labels.config["engine"],
         reasons=labels.counts["reasons"],
         rows=dict(rows.most_common()),
-        edges=_edges(),
+        edges=edges,
         bins=bins,
         thresholds={**keep.resolved(), "length_ratio": keep.length_ratio and keep.length_ratio * median},
         samples=samples,
@@ -96,15 +118,19 @@ def _page(
     )
 
 
-def _edges() -> dict[str, list[float]]:
-    """Edges of the histograms' bins by score."""
+def _edges(estimated: StageResult | None) -> dict[str, list[float]]:
+    """Edges of the histograms' bins by score; those of estimates from the least to the greatest."""
     top = {"length_ratio": 4.0, "longest_word": LONGEST_WORD, "stock": MOST_STOCK}
-    return {name: np.linspace(0, top.get(name, 1.0), BINS + 1).tolist() for name in NAMES}
+    bounds = {name: (0.0, top.get(name, 1.0)) for name in FILTERED}
+    if estimated is not None and estimated.counts["estimated"]:
+        least, greatest = estimated.counts["least"], estimated.counts["greatest"]
+        bounds[QUALITY] = (least, greatest if greatest > least else least + 1.0)
+    return {name: np.linspace(*between, BINS + 1).tolist() for name, between in bounds.items()}
 
 
 def _scorer(labels: str, source: str, target: str) -> Work:
     return lambda shards: score_labels(shards, labels, source, target)
 
 
-def _reviewer(labels: str, target: str, keep: KeepOptions, median: float) -> Work:
-    return lambda shards: review_labels(shards, labels, target, keep, median, _edges())
+def _reviewer(labels: str, target: str, keep: KeepOptions, median: float, edges: dict[str, list[float]]) -> Work:
+    return lambda shards: review_labels(shards, labels, target, keep, median, edges)

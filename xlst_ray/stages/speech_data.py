@@ -80,7 +80,7 @@ def speech_data(
     if vocabulary is None:
         # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
         read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
-        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.resolved()])]
+        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.identity()])]
         vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
         if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
             texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]

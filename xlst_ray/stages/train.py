@@ -38,7 +38,9 @@ from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
+from xlst_ray.shards.quality import FOLDER as QUALITY
 from xlst_ray.shards.scores import FOLDER as SCORES
+from xlst_ray.shards.scores import refuse_without_quality
 from xlst_ray.stages.speech_data import SpeechData, encoder_of, sources
 from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.states import ABOUT
@@ -143,8 +145,11 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if data.train.labels is not None:
         inputs["labels"] = _labels_fingerprint(data.train.labels)
     if data.train.labels is not None and data.train.keep is not None:
-        config["keep"] = data.train.keep.resolved()
+        config["keep"] = data.train.keep.identity()
         inputs["scores"] = finished(storage.join(data.train.labels, SCORES), "filters").fingerprint
+        if data.train.keep.quality is not None:
+            refuse_without_quality(data.train.labels, data.train.keep)
+            inputs["quality"] = finished(storage.join(data.train.labels, QUALITY), "content").fingerprint
     for part, (source, _) in data.further.items():
         inputs[f"shards-{part}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:

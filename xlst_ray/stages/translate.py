@@ -13,7 +13,7 @@ from xlst_ray.cluster.llm import translate_with_llm
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.errors import DataError, TranslationError
-from xlst_ray.mt.buckets import SourceTexts, buckets_for, group_shards
+from xlst_ray.mt.buckets import Read, SourceTexts, buckets_for, group_shards, transcripts
 from xlst_ray.mt.meter import TranslationMeter, forecast
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.price import PriceOptions
@@ -54,6 +54,7 @@ class Wanted:
         translations: where they are kept, and those of earlier runs are found.
         run: fingerprint of the label set, which pays.
         attempt: 0; from 1 on, what failed in earlier attempts is tried again.
+        unit: what the sentences are called.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Wanted:
     translations: Translations
     run: str
     attempt: int = 0
+    unit: str = "sentences"
 
 
 class Survey(TypedDict):
@@ -72,11 +74,21 @@ class Survey(TypedDict):
 
 
 def prepare_texts(
-    shards: StageResult, urls: Sequence[str], rows: int, buckets: int | None, folder: str, cluster: ClusterOptions
+    shards: StageResult,
+    urls: Sequence[str],
+    rows: int,
+    buckets: int | None,
+    folder: str,
+    cluster: ClusterOptions,
+    read: Read = transcripts,
+    unit: str = "sentences",
 ) -> tuple[SourceTexts, list[list[str]]]:
     """The sentences of some shards in buckets below a folder, and the groups of those shards.
 
     They depend on the shards alone: every target language, engine and later run reads the same.
+
+    Args:
+        read, unit: what is read of each shard in their place, and what that is called.
 
     Raises:
         DataError: no row has a transcript.
@@ -87,19 +99,10 @@ def prepare_texts(
     texts = SourceTexts(storage.join(folder, name), rows, len(groups), count)
     if texts.counts is None:
         blocks, pool = list(range(texts.blocks)), tasks(cluster)
-        _all(
-            map_items(
-                "read transcripts",
-                "groups",
-                partial(_splitter, texts),
-                list(enumerate(groups)),
-                cluster,
-                pool=pool,
-                folder=folder,
-            )
-        )
-        _all(map_items("gather sentences", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
-        parts = list(map_items("count sentences", "blocks", partial(_counter, texts), blocks, cluster, pool=pool))
+        split, items = partial(_splitter, texts, read), list(enumerate(groups))
+        _all(map_items(f"read {unit}", "groups", split, items, cluster, pool=pool, folder=folder))
+        _all(map_items(f"gather {unit}", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
+        parts = list(map_items(f"count {unit}", "blocks", partial(_counter, texts), blocks, cluster, pool=pool))
         texts.complete({name: sum(part[name] for part in parts) for name in ("distinct", "characters")})
     if not (texts.counts or {}).get("distinct"):
         raise DataError(
@@ -115,7 +118,7 @@ def survey(texts: SourceTexts, wanted: Sequence[Wanted], cluster: ClusterOptions
     items = [(index, block) for index in range(len(wanted)) for block in range(texts.blocks)]
     found: list[Survey] = [{"pending": {}, "input_tokens": 0, "output_tokens": 0} for _ in wanted]
     look_up, pool = partial(_surveyor, texts, wanted), tasks(cluster)
-    for part in map_items("look up sentences", "blocks", look_up, items, cluster, pool=pool):
+    for part in map_items(f"look up {wanted[0].unit}", "blocks", look_up, items, cluster, pool=pool):
         one = found[part["index"]]
         one["pending"].update({bucket: number for bucket, number in part["pending"] if number})
         one["input_tokens"] += part["input_tokens"]
@@ -145,11 +148,11 @@ def translate(
     for one, missing in zip(wanted, pending, strict=True):
         saved = 100 * (1 - missing / texts.rows)
         say(
-            f"{one.title}: {texts.rows:,} rows, {distinct:,} distinct sentences, {distinct - missing:,} of them "
-            f"translated already: {missing:,} to translate, {saved:.1f} % saved"
+            f"{one.title}: {texts.rows:,} rows, {distinct:,} distinct {one.unit}, {distinct - missing:,} of them "
+            f"known already: {missing:,} to do, {saved:.1f} % saved"
         )
     title = wanted[0].title if len(wanted) == 1 else "translate"
-    meter = TranslationMeter(title, pending_in(found), engines(cluster), cluster.translator_gpus, price)
+    meter = TranslationMeter(title, pending_in(found), engines(cluster), cluster.translator_gpus, price, wanted[0].unit)
     if isinstance(engine, LlmEngine):
         _repeated(texts, wanted, found, engine, price, cluster, meter)
     elif price.cap is None:
@@ -342,8 +345,8 @@ def _surveyor(texts: SourceTexts, wanted: Sequence[Wanted]) -> Work:
     return work
 
 
-def _splitter(texts: SourceTexts) -> Work:
-    return lambda item: texts.split(*item)
+def _splitter(texts: SourceTexts, read: Read) -> Work:
+    return lambda item: texts.split(item[0], item[1], read)
 
 
 def _gatherer(texts: SourceTexts) -> Work:

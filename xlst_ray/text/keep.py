@@ -25,25 +25,30 @@ class KeepOptions(Section):
     untranslated: float | None = option(0.7, "largest share of words that stand in the source, too", ge=0, le=1)
     numbers: float | None = option(0.5, "smallest share of numbers that both sides have", ge=0, le=1)
     stock: float | None = option(50.0, "most different sentences, of some shards, that have this one translation", ge=1)
+    quality: float | None = option(
+        None, "smallest estimated quality, on the scale of the model that estimates it (quality.path)", added=True
+    )
 
 
 # Score -> whether a value is refused at a threshold.
-_BELOW: Final = ("script", "language", "numbers")
+_BELOW: Final = ("script", "language", "numbers", "quality")
 NAMES: Final = tuple(KeepOptions.model_fields)
+QUALITY: Final = "quality"  # the one that a model estimates, where there is one
+FILTERED: Final = tuple(name for name in NAMES if name != QUALITY)
 
 
 def refusals(scores: Mapping[str, Scores], options: KeepOptions, median_ratio: float) -> npt.NDArray[np.object_]:
     """For each translation the first score that refuses it, in the order of `KeepOptions`, or none.
 
     Args:
-        scores: arrays (N,) by name.
+        scores: arrays (N,) by name; one that is not there refuses nothing.
         median_ratio: the median of `length_ratio` over the label set.
     """
     reasons = np.full(len(scores["length_ratio"]), None, dtype=np.object_)
     passed = np.ones(len(reasons), dtype=np.bool_)
     for name in NAMES:
         threshold = getattr(options, name)
-        if threshold is not None:
+        if threshold is not None and name in scores:
             bad = passed & _bad(name, median_ratio)(scores[name], threshold)
             reasons[bad] = name
             passed &= ~bad
