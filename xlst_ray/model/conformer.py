@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xlst_ray.model.attention import Projections, attend
 from xlst_ray.model.dropout import Dropout
+from xlst_ray.model.linear import Linear
 from xlst_ray.model.options import Architecture
 
 
@@ -30,7 +31,7 @@ class RelativeAttention(Projections):
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__(dim, heads, dropout)
-        self.pos_proj = nn.Linear(dim, dim, bias=False)
+        self.pos_proj = Linear(dim, dim, bias=False)
         self.bias_u = nn.Parameter(torch.empty(heads, dim // heads))
         self.bias_v = nn.Parameter(torch.empty(heads, dim // heads))
         for parameter in (self.pos_proj.weight, self.bias_u, self.bias_v):
@@ -65,10 +66,10 @@ class Convolution(nn.Module):
         super().__init__()
         dim, kernel = architecture.dim, architecture.depthwise_kernel
         self.layer_norm = nn.LayerNorm(dim)
-        self.pointwise_conv1 = nn.Linear(dim, 2 * dim, bias=False)
+        self.pointwise_conv1 = Linear(dim, 2 * dim, bias=False)
         self.depthwise_conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
         self.depthwise_norm = nn.LayerNorm(dim)
-        self.pointwise_conv2 = nn.Linear(dim, dim, bias=False)
+        self.pointwise_conv2 = Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """(B, S, D), which steps are no padding (B, S) -> (B, S, D)."""
@@ -85,8 +86,8 @@ class FeedForward(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(architecture.dim)
-        self.fc1 = nn.Linear(architecture.dim, architecture.ffn_dim)
-        self.fc2 = nn.Linear(architecture.ffn_dim, architecture.dim)
+        self.fc1 = Linear(architecture.dim, architecture.ffn_dim)
+        self.fc2 = Linear(architecture.ffn_dim, architecture.dim)
         self.activation_dropout = Dropout(architecture.activation_dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from xlst_ray.model.attention import Attention, KeysValues
 from xlst_ray.model.dropout import Dropout
+from xlst_ray.model.linear import Linear
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
 
@@ -77,8 +78,8 @@ class _Layer(nn.Module):
         dim = architecture.dim
         self.self_attn = Attention(dim, architecture.heads, architecture.attention_dropout)
         self.self_attn_layer_norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, architecture.ffn_dim)
-        self.fc2 = nn.Linear(architecture.ffn_dim, dim)
+        self.fc1 = Linear(dim, architecture.ffn_dim)
+        self.fc2 = Linear(architecture.ffn_dim, dim)
         self.final_layer_norm = nn.LayerNorm(dim)
         self.dropout = Dropout(architecture.dropout)
         self.activation_dropout = Dropout(architecture.activation_dropout)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlst_ray.errors import ConfigError
@@ -20,6 +19,7 @@ from xlst_ray.model.cache import DecoderCache
 from xlst_ray.model.dropout import Dropout
 from xlst_ray.model.encoders import Encoded, Frontend, PretrainedEncoder, SpeechEncoder, StackedEncoder, make_encoder
 from xlst_ray.model.layers import DecoderLayer, positions, valid
+from xlst_ray.model.linear import Linear, linear
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
 
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
         return embedded
 
     def _project(self, x: Tensor) -> Tensor:
-        return F.linear(self.layer_norm(x), self.embed_tokens.weight)
+        return linear(self.layer_norm(x), self.embed_tokens.weight)
 
 
 class S2TModel(nn.Module):
@@ -113,7 +113,7 @@ class S2TModel(nn.Module):
             self.input_dim = pretrained.input_dim
             self.encoder = StackedEncoder(pretrained, make_encoder(architecture, pretrained.dim))
         self.decoder = Decoder(architecture, vocabulary_size)
-        self.ctc = nn.Linear(architecture.dim, vocabulary_size) if architecture.ctc else None
+        self.ctc = Linear(architecture.dim, vocabulary_size) if architecture.ctc else None
 
     @property
     def pretrained(self) -> PretrainedEncoder | None:
