@@ -72,6 +72,7 @@ def watched(task: Weight, folder: Path, updates: int, heard: list[Progress], **c
 def test_curves_are_the_progress_lines_and_the_validations(tmp_path: Path) -> None:
     heard: list[Progress] = []
     watched(Weight(), tmp_path, 4, heard)
+    assert {"speed/tflops_per_second", "speed/share_of_peak"}.isdisjoint(read(tmp_path / "board").Tags()["scalars"])
     assert [progress.update for progress in heard] == [1, 2, 3, 4]
     for name, value in {
         "train/loss": lambda p: p.logs["loss"],

@@ -53,4 +53,7 @@ def test_the_line_tells_waiting_padding_and_audio_on_each_device() -> None:
         "asr  update 3/9  loss 1.500  lr 1.00e-03  waiting for data 10%  padding 4.2%"
         "  61.2 h of audio/h on each device  to go 1:15"
     )
+    counted = replace(progress, flops=4.2e12)
+    assert "on each device  4.2 TFLOP/s  to go" in progress_line("asr", counted)
+    assert "  4.2 TFLOP/s (42.0% of the peak)  to go" in progress_line("asr", replace(counted, peak=1e13))
     assert "audio" not in progress_line("mt", replace(progress, audio_rate=0.0))

@@ -118,7 +118,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     wishes = {"wish": Wish.GO_ON}
     tell = partial(_tell, job.title)
     observer = Observer(tell, keep, lambda _: wishes["wish"], partial(_keep_dump, folder))
-    world = World(device=_device(), ranks=cluster.planned_ranks)
+    world = World(device=this_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
     observer = Board(checkpoints.with_name(BOARD), _update_of(resume)).watch(observer, task)
@@ -286,7 +286,8 @@ def _chosen(checkpoints: Sequence[Path], state: TrainState, options: TrainOption
     return [by_update[update] for update in best_updates(there, options.average, options.average_by)]
 
 
-def _device() -> torch.device:
+def this_device() -> torch.device:
+    """Where a process of its own computes."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -300,8 +301,10 @@ def progress_line(title: str, progress: Progress) -> str:
     """One line: how far, the losses, what became of the time and of the work, how long to go."""
     logs = "  ".join(f"{name} {value:.3f}" for name, value in progress.logs.items())
     audio = f"  {progress.audio_rate:.1f} h of audio/h on each device" if progress.audio_rate else ""
+    share = "" if progress.peak_share is None else f" ({progress.peak_share:.1%} of the peak)"
+    flops = f"  {progress.flops / 1e12:.3g} TFLOP/s{share}" if progress.flops else ""
     return (
         f"{title}  update {progress.update}/{progress.updates}  {logs}  lr {progress.lr:.2e}"
-        f"  waiting for data {progress.waiting:.0%}  padding {progress.padding:.1%}{audio}"
+        f"  waiting for data {progress.waiting:.0%}  padding {progress.padding:.1%}{audio}{flops}"
         f"  to go {clock(progress.remaining)}"
     )

@@ -44,8 +44,14 @@ class Board:
     def _progress(self, found: Progress) -> None:
         shares = {"data_wait": found.waiting, "padding": found.padding}
         audio = {"audio_hours_per_hour": found.audio_rate} if found.audio_rate else {}
+        share = found.peak_share
+        flops = {"tflops_per_second": found.flops / 1e12} if found.flops else {}
+        flops |= {} if share is None else {"share_of_peak": share}
         values = {f"train/{name}": value for name, value in found.logs.items()}
-        values |= {"train/lr": found.lr, **{f"speed/{name}": value for name, value in {**shares, **audio}.items()}}
+        values |= {
+            "train/lr": found.lr,
+            **{f"speed/{name}": value for name, value in {**shares, **audio, **flops}.items()},
+        }
         for name, value in values.items():
             self._writer.add_scalar(name, value, found.update)
 

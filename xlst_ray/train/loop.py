@@ -17,15 +17,15 @@ from xlst_ray.errors import Stopped, TrainingError
 from xlst_ray.model.encoders import depths
 from xlst_ray.train.average import RunningAverage
 from xlst_ray.train.checkpoint import Learner, TrainState, load_checkpoint, save_checkpoint
+from xlst_ray.train.flops import Cost, count_flops, peak
 from xlst_ray.train.guard import Failure, explain
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
-from xlst_ray.train.step import NotFiniteError, World, update_model, validate
-from xlst_ray.train.task import B, Task
+from xlst_ray.train.step import AUTOCAST_TO, NotFiniteError, World, update_model, validate
+from xlst_ray.train.task import B, Shaped, Task
 
 MOST_SKIPPED: Final = 16  # updates in a row: the scale of the loss, at first 2^16, has come down to 1
-_AUTOCAST_TO: Final = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SHARE: Final = "share"  # of the learning rate, of a group of parameters (Clark et al. 2020: layer-wise decay)
 
 
@@ -78,24 +78,26 @@ def fit(
         TrainingError: the loss or the gradient is not finite (`guard.py`), or every parameter is frozen.
         Stopped: the observer wished it; the checkpoint is written.
     """
-    world = replace(world or World(), autocast_to=_AUTOCAST_TO[options.precision])
+    world = replace(world or World(), autocast_to=AUTOCAST_TO[options.precision])
     task.model.to(world.device).train()
     learner = make_learner(task.model, options, world)
     state = TrainState() if resume is None else load_checkpoint(resume, learner)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
     training = _Training(task, options, folder, observer, seed, world, learner)
-    meter = Meter(options, state, observer.progress if world.rank == 0 else None)
+    tell = observer.progress if world.rank == 0 else None
+    meter = Meter(options, state, tell, peak(world.device, options.precision))
     batches = task.batches(state.position)
-    parallel, frozen = task.model, None
+    parallel, frozen, cost = task.model, None, None
     while state.update < options.updates and not _out_of_patience(state, options):
         if (names := task.frozen(state.update + 1)) != frozen:
             frozen, parallel = names, _freeze(task.model, names, world)
+            cost = count_flops(task, world)
         group, position = meter.wait(lambda: _take(batches, options.accumulate * len(world.shares)))
         lr = _set_rate(learner.optimizer, state.update + 1, options)
         logs, state = training.update(parallel, group, state)
         state = replace(state, position=position, seconds=meter.seconds)
-        meter.count(state.update, logs, lr, [task.extent(batch) for batch in group])
+        meter.count(state.update, logs, lr, [task.extent(batch) for batch in group], _flops(task, cost, group))
         wish = observer.wish(state.update)
         due = state.update % options.validate_every == 0 or state.update == options.updates
         if due or wish is not Wish.GO_ON:
@@ -183,6 +185,10 @@ def _set_rate(optimizer: Optimizer, update: int, options: TrainOptions) -> float
 def _take(batches: Iterator[tuple[B, Position]], count: int) -> tuple[list[B], Position]:
     taken = list(islice(batches, count))
     return [batch for batch, _ in taken], taken[-1][1]
+
+
+def _flops(task: Task[B], cost: Cost | None, batches: Sequence[B]) -> float:
+    return sum(cost(task.shape(batch)) for batch in batches) if cost is not None and isinstance(task, Shaped) else 0.0
 
 
 def _freeze(model: nn.Module, frozen: frozenset[str], world: World) -> nn.Module:

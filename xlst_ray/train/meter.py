@@ -23,6 +23,8 @@ class Progress:
         padding: share of what the model reads of this rank's batches that is padding.
         audio_rate: hours of audio in an hour, on this rank's device; 0 where there is no audio.
         remaining: seconds to go.
+        flops: model FLOPs a second on this rank's device; 0 where they are not counted.
+        peak: the most that the device can do; none where it is not known.
         tokens: targets of all ranks.
         waited: seconds without a batch to train on, on this rank.
     """
@@ -38,18 +40,30 @@ class Progress:
     remaining: float
     tokens: float
     waited: float
+    flops: float = 0.0
+    peak: float | None = None
+
+    @property
+    def peak_share(self) -> float | None:
+        return self.flops / self.peak if self.flops and self.peak else None
 
 
 class Meter:
     """Sums what a progress line tells, and the time spent waiting for data."""
 
-    def __init__(self, options: TrainOptions, state: TrainState, tell: Callable[[Progress], None] | None) -> None:
-        self._options, self._tell = options, tell
+    def __init__(
+        self,
+        options: TrainOptions,
+        state: TrainState,
+        tell: Callable[[Progress], None] | None,
+        peak: float | None = None,
+    ) -> None:
+        self._options, self._tell, self._peak = options, tell, peak
         self._earlier, self._began, self._first = state.seconds, time.monotonic(), state.update
         self._reset()
 
     def _reset(self) -> None:
-        self._waiting, self._since, self._tokens = 0.0, time.monotonic(), 0.0
+        self._waiting, self._since, self._tokens, self._flops = 0.0, time.monotonic(), 0.0, 0.0
         self._logs: dict[str, tuple[float, float]] = {}  # sum over tokens, tokens
         self._extents: list[Extent] = []
 
@@ -63,14 +77,18 @@ class Meter:
         self._waiting += time.monotonic() - began
         return value
 
-    def count(self, update: int, logs: dict[str, float], lr: float, extents: Sequence[Extent]) -> None:
-        """Note an update: its logs, with the `tokens` that they are means over, and its batches on this rank.
+    def count(
+        self, update: int, logs: dict[str, float], lr: float, extents: Sequence[Extent], flops: float = 0.0
+    ) -> None:
+        """Note an update: its logs, with the `tokens` that they are means over, and its batches on this rank,
+        with what they cost.
 
         A name that some updates have not is a mean over the others.
         """
         tokens = logs.pop("tokens")
         self._extents += extents
         self._tokens += tokens
+        self._flops += flops
         for name, value in logs.items():
             total, over = self._logs.get(name, (0.0, 0.0))
             self._logs[name] = total + value * tokens, over + tokens
@@ -92,6 +110,8 @@ class Meter:
                 remaining=rate * (self._options.updates - update),
                 tokens=self._tokens,
                 waited=self._waiting,
+                flops=self._flops / elapsed,
+                peak=self._peak,
             )
         )
         self._reset()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,9 +16,9 @@ from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum
 from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
-from xlst_ray.text.ids import EOS
+from xlst_ray.text.ids import EOS, SPECIALS
 from xlst_ray.train.options import TrainOptions
-from xlst_ray.train.task import Contents, Extent, LossSum, Sample
+from xlst_ray.train.task import Contents, Extent, LossSum, Sample, Shape
 
 SAMPLES: Final = 4  # utterances that are shown at each validation
 GREEDY: Final = BeamOptions(beam=1)
@@ -67,6 +68,23 @@ class SpeechTask:
         utterances, longest, _ = batch.features.shape
         frames = int(batch.frames.sum())
         return Extent(frames, utterances * longest, frames / self._rate)
+
+    def shape(self, batch: Batch) -> Shape:
+        utterances, longest, _ = batch.features.shape
+        return Shape(utterances, longest, batch.targets.shape[1])
+
+    def example(self, shape: Shape) -> Batch:
+        utterances, longest, tokens = shape
+        rng, model = np.random.default_rng(0), self._recogniser
+        spoken = (np.arange(tokens) % (model.vocabulary_size - len(SPECIALS)) + len(SPECIALS)).astype(np.int64)
+        spoken[-1] = EOS
+        return Batch(
+            tuple(map(str, range(utterances))),
+            rng.standard_normal((utterances, longest, model.input_dim), dtype=np.float32).astype(np.float16),
+            np.full(utterances, longest),
+            np.tile(spoken, (utterances, 1)),
+            np.full(utterances, tokens),
+        )
 
     def contents(self, batch: Batch) -> Contents:
         arrays = {name: getattr(batch, name) for name in ("features", "frames", "targets", "target_lengths")}

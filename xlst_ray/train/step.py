@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from xlst_ray.errors import TrainingError
 from xlst_ray.train.task import B, Task
 
 CPU = torch.device("cpu")
+AUTOCAST_TO: Final = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # by TrainOptions.precision
 T = TypeVar("T")
 
 

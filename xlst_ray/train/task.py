@@ -19,6 +19,14 @@ class Extent(NamedTuple):
     seconds: float = 0.0
 
 
+class Shape(NamedTuple):
+    """A batch as it is computed: B utterances, T frames and U target tokens of the longest."""
+
+    utterances: int
+    frames: int
+    tokens: int
+
+
 class Contents(NamedTuple):
     """A batch to be looked at: the ids of its examples, and its tensors by name, each with a row an example."""
 
@@ -83,6 +91,19 @@ class Task(Protocol[B]):
 
     def frozen(self, update: int) -> frozenset[str]:
         """Names of the parameters that do not train at this update."""
+        ...
+
+
+@runtime_checkable
+class Shaped(Protocol[B]):
+    """A task whose batches have shapes that decide what they cost."""
+
+    def shape(self, batch: B) -> Shape:
+        """That of a batch."""
+        ...
+
+    def example(self, shape: Shape) -> B:
+        """A batch of a shape, of made-up utterances that are all of its length."""
         ...
 
 
