@@ -1,5 +1,6 @@
 """A training that starts from a checkpoint in transformers' Speech2Text layout."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from text_shards import write_text_shards
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.errors import TrainingError, TransferError
+from xlst_ray.errors import ConfigError, TrainingError, TransferError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import save_speech2text
@@ -158,3 +159,30 @@ def test_the_running_average_is_what_is_saved(data: SpeechData, tmp_path: Path) 
         if name == "with":
             assert torch.equal(load_file(average)["decoder.embed_tokens.weight"], models[name])
     assert not torch.equal(models["with"], models["without"])
+
+
+def test_the_largest_batches_are_searched_once_and_kept(
+    data: SpeechData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training that goes on has the batches that it began with, whatever memory there is now."""
+    options = OPTIONS.replace(batch=BatchOptions(fit=True, memory=0.008, max_utterances=5))
+    train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    found = json.loads((tmp_path / "out" / "batches.json").read_text())
+    assert {len(row) for row in found["table"]} == {3}
+    assert all(1 <= most <= 5 for _, _, most in found["table"])
+    assert "the largest batches that fit 0.008 GiB" in capsys.readouterr().out
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "batches.json").write_text(json.dumps({**found, "table": [[10_000, 100, 1]]}))
+    train_speech("train", options, data, 1, str(tmp_path / "again"), ClusterOptions(workers=0))
+    assert "10000      100            1" in capsys.readouterr().out
+    described = [describe_training("train", one, data, 1, 1).fingerprint for one in (options, OPTIONS)]
+    assert described[0] != described[1]
+
+
+@pytest.mark.parametrize(("memory", "message"), [(None, "not known on a CPU"), (0.0001, "does not fit the memory")])
+def test_batches_that_cannot_be_fitted_are_refused(
+    data: SpeechData, tmp_path: Path, memory: float | None, message: str
+) -> None:
+    options = OPTIONS.replace(batch=BatchOptions(fit=True, memory=memory))
+    with pytest.raises(ConfigError, match=message):
+        train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))

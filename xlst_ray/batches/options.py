@@ -1,5 +1,7 @@
 """How utterances become batches."""
 
+from pydantic import model_validator
+
 from xlst_ray.config import Section, option
 
 
@@ -9,6 +11,25 @@ class BatchOptions(Section):
     max_utterances: int = option(64, "most utterances in a batch of one worker", ge=1)
     max_frames: int = option(40_000, "most frames in a batch of one worker, padding included", unit="frames", ge=1)
     max_tokens: int = option(16_000, "most target tokens in a batch of one worker, padding included", ge=1)
+    table: tuple[tuple[int, int, int], ...] = option(
+        (),
+        "rows of frames, target tokens, utterances: a batch whose longest utterance is within a row has at most as "
+        "many; max_frames and max_tokens are not looked at then; empty: these alone hold",
+        added=True,
+    )
+    fit: bool = option(
+        False,
+        "before the first epoch, find such a table: the most utterances, up to max_utterances, that the memory of a "
+        "training process holds",
+        added=True,
+    )
+    memory: float | None = option(
+        None,
+        "of a training process, for fit; none: nine tenths of its GPU's; on a CPU it must be named",
+        unit="GiB",
+        added=True,
+        gt=0,
+    )
     window_shards: int = option(
         4, "shards of each worker that are shuffled and bucketed together, and held in its memory", unit="shards", ge=1
     )
@@ -25,3 +46,11 @@ class BatchOptions(Section):
         0.02, "refuse to train with CTC when a larger share of utterances has too few encoder steps", ge=0, le=1
     )
     cache_mb: int = option(512, "features kept in memory by each loader", unit="MB", ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> "BatchOptions":
+        if self.fit and self.table:
+            raise ValueError("there is a table, so nothing to fit")
+        if any(value < 1 for row in self.table for value in row):
+            raise ValueError("the figures of a table are 1 or more")
+        return self

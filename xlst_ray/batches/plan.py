@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlst_ray.audio.augment import AugmentOptions, frames_at_speed, speed_of
+from xlst_ray.batches.capacity import capacity, room
 from xlst_ray.batches.index import Index, Ints, ShardFacts
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.errors import DataError
@@ -187,14 +188,14 @@ def bucketed(frames: Ints, tokens: Ints, options: BatchOptions, rng: np.random.G
     while start < len(order):
         part = order[start : start + options.token_buckets * options.max_utterances]
         longest = np.maximum.accumulate(frames[part])
-        room = np.clip(options.max_frames // longest, 1, options.max_utterances)  # utterances of a batch
-        fits = np.arange(1, len(part) + 1) <= options.token_buckets * room
+        each = room(options, longest)  # utterances of a batch
+        fits = np.arange(1, len(part) + 1) <= options.token_buckets * each
         size = len(part) if fits.all() else max(1, int(fits.argmin()))
         if start == 0:
             size = max(1, int(first * size))
         strip = part[:size]
         strip = strip[np.argsort(tokens[strip], kind="stable")]
-        for piece in np.array_split(strip, -(-size // int(room[size - 1]))):
+        for piece in np.array_split(strip, -(-size // int(each[size - 1]))):
             batches += form_batches(piece, frames, tokens, options)
         start += size
     return batches
@@ -207,9 +208,7 @@ def form_batches(order: Ints, frames: Ints, tokens: Ints, options: BatchOptions)
     while start < len(order):
         part = order[start : start + options.max_utterances]
         sizes = np.arange(1, len(part) + 1)
-        fits = (sizes * np.maximum.accumulate(frames[part]) <= options.max_frames) & (
-            sizes * np.maximum.accumulate(tokens[part]) <= options.max_tokens
-        )
+        fits = sizes <= capacity(options, *(np.maximum.accumulate(lengths[part]) for lengths in (frames, tokens)))
         size = len(part) if fits.all() else max(1, int(fits.argmin()))
         batches.append(part[:size])
         start += size

@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy
 
 from xlst_ray import errors
 from xlst_ray.cluster.nodes import alive, refuse_unseen
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import ClusterOptions, Role
 from xlst_ray.cluster.session import connect
 from xlst_ray.errors import XlstError
 from xlst_ray.progress import Ticker, say
@@ -47,6 +47,7 @@ def map_items(
     gpus: float = 0.0,
     quiet: bool = False,
     folder: str | None = None,
+    role: Role | None = None,
 ) -> Iterator[Any]:
     """`make()(item)` for every item, in any order, with progress lines.
 
@@ -59,6 +60,7 @@ def map_items(
         cpus, gpus: of each task or actor.
         quiet: no progress lines, where the caller prints its own.
         folder: where the work writes, which every node must see.
+        role: of the nodes; none: engine with GPUs, else data.
 
     Raises:
         XlstError: what the work raised.
@@ -74,7 +76,7 @@ def map_items(
         connect(cluster)
         if folder is not None:
             refuse_unseen(folder)
-        nodes = cluster.nodes("engine" if gpus else "data")
+        nodes = cluster.nodes(role or ("engine" if gpus else "data"))
         results = _map_rows(
             title, make, items, pool, num_cpus=cpus, num_gpus=gpus or None, label_selector=nodes or None
         )

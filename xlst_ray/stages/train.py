@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from xlst_ray.progress import say
 from xlst_ray.shards.quality import FOLDER as QUALITY
 from xlst_ray.shards.scores import FOLDER as SCORES
 from xlst_ray.shards.scores import refuse_without_quality
+from xlst_ray.stages.batch_fit import fit_batches
 from xlst_ray.stages.speech_data import SpeechData, encoder_of, sources
 from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.states import ABOUT
@@ -227,8 +228,6 @@ def train_speech(
     train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
     further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
-    plan = EpochPlan(train, options.batch, seed=seed, epoch=0, lanes=cluster.planned_ranks, augment=options.augment)
-    facts = _describe(title, train, plan, model, options, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, about, storage.join(folder, INIT_FOLDER))
@@ -237,6 +236,10 @@ def train_speech(
 
     loader, rate = cluster.loader_cpus, train.frames_per_second
     job = SpeechJob(title, options.train, seed, folder, options.batch, options.augment, freeze, loader, rate)
+    batch = fit_batches(job, train, options.batch, options.augment, folder, cluster)
+    plan = EpochPlan(train, batch, seed=seed, epoch=0, lanes=cluster.planned_ranks, augment=options.augment)
+    facts = _describe(title, train, plan, model, options, vocabulary)
+    job = replace(job, batch=batch)
     trained = run_training(job, folder, cluster, on_validation)
     load_weights(model, trained.weights)
     _save(model, vocabulary, options, data.lang, about, folder)
