@@ -35,8 +35,9 @@ def work(job: EvaluateJob) -> str:
     if job.labels is not None:
         labels = finished(job.labels, "target")
         inputs["labels"], lang = labels.fingerprint, labels.config["target"]
-    if model.config["lang"] != lang:
-        raise ConfigError(f"writes {model.config['lang']}, but the references are in {lang}", where=job.model)
+    writes = model.config.get("writes", [model.config["lang"]])
+    if lang not in writes:
+        raise ConfigError(f"writes {', '.join(writes)}, but the references are in {lang}", where=job.model)
     if job.states is not None:
         inputs["states"] = finished(job.states, "encoder").fingerprint
     stage = Stage("test", {**options.resolved(), "split": job.split}, inputs)

@@ -30,7 +30,7 @@ def work(job: TranscribeJob) -> str:
     recordings = find_recordings(job.audio)
     sizes = storage.sizes(recording.url for recording in recordings)
     heard = fingerprint([[one.name, size] for one, size in zip(recordings, sizes, strict=True)])
-    config = {key: value for key, value in options.resolved().items() if key not in PLACES}
+    config = {key: value for key, value in options.identity().items() if key not in PLACES}
     stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint, "audio": heard})
     result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
     return f"{json.dumps(result.counts)}\n{result.folder}"

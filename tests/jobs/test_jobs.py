@@ -426,6 +426,28 @@ def test_further_sources_are_trained_on_as_their_weights_say(
     assert "sources.more differ" in message
 
 
+def test_a_model_with_tags_writes_the_language_that_is_asked_for(
+    refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained on transcripts and on translations in one run, scored on both, each of which starts from its tag."""
+    labels, model, clip = tmp_path / "labels", tmp_path / "model", tmp_path / "clip.flac"
+    clip.write_bytes(tone())
+    human = ["target=nl", "engine.engine=human", "cluster.translators=0"]
+    assert start("pseudo_label", f"shards={shards}", f"out={labels}", *human) == 0
+    more = [f"sources.nl.shards={shards}", f"sources.nl.labels={labels}", "pieces.tags=true"]
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={model}", *more) == 0
+    assert storage.read_json(f"{model}/manifest.json")["config"]["writes"] == ["en", "nl"]
+    search = [f"model={model}", "cluster.decoders=0", "beam.beam=2"]
+    assert start("evaluate", *search, f"shards={shards}", f"out={tmp_path}/en") == 0
+    assert start("evaluate", *search, f"shards={shards}", f"labels={labels}", f"out={tmp_path}/nl") == 0
+    english, dutch = (storage.read_table(f"{tmp_path}/{name}/hypotheses.parquet") for name in ("en", "nl"))
+    assert english["reference"].to_pylist() == ["good morning test 0", "good morning test 1"]
+    assert dutch["reference"].to_pylist() == ["goedemorgen test 0", "goedemorgen test 1"]
+    assert english["score"].to_pylist() != dutch["score"].to_pylist(), "they start from other tokens"
+    assert start("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/text", "lang=nl") == 0
+    assert "no tag of sv" in refused("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/sv", "lang=sv")
+
+
 def test_a_job_is_done_once_and_another_one_does_not_take_its_folder(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,9 @@ import torch
 
 import xlst_ray.audio._torchaudio  # noqa: F401  # transformers imports torchaudio, which needs this beside a CPU torch
 from xlst_ray.audio.fbank import Fbank, utterance_cmvn
-from xlst_ray.model.beam import BeamOptions, beam_search
-from xlst_ray.model.files import save_model
+from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.model.beam import BeamOptions, beam_search, recognise
+from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import MAX_TOKENS
@@ -73,3 +74,36 @@ def test_its_configuration_is_what_transformers_would_write(exported: tuple[S2TM
     ours = json.loads((exported[2] / "config.json").read_text())
     theirs = Speech2TextConfig.from_pretrained(exported[2]).to_dict()
     assert {name: theirs[name] for name in ours} == ours
+
+
+def test_a_model_of_several_languages_is_exported_to_write_one(
+    tmp_path: Path, exported: tuple[S2TModel, Vocabulary, Path]
+) -> None:
+    from transformers import pipeline
+
+    vocabulary = train_vocabulary(TEXTS, VocabularyOptions(size=60, tags=True), tmp_path, ["nl", "fi"])
+    torch.manual_seed(1)
+    model = S2TModel(ModelOptions(size="debug").architecture(), len(vocabulary)).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.normal_(0, 0.5)
+        model.decoder.embed_tokens.weight.normal_(0, 0.1)
+        model.decoder.embed_tokens.weight[[*vocabulary.tags.values()]] *= 3
+    save_model(tmp_path, model)
+    (tmp_path / "text.json").write_text(json.dumps({"lang": "nl", "text": {}}))
+    options = BeamOptions(max_tokens_ratio=0, max_tokens=MAX_TOKENS - 1)
+    waves, written = [tones.wave(text, 0) for text in ("abc", "hgfedcba")], {}
+    for lang in ("fi", None):
+        export(str(tmp_path), str(tmp_path / f"out-{lang}"), lang)
+        theirs = pipeline("automatic-speech-recognition", model=str(tmp_path / f"out-{lang}"), device="cpu")
+        start = torch.tensor([vocabulary.tags[lang or "nl"]])
+        written[lang] = []
+        for wave in waves:
+            ours = recognise(model, *features(wave), options, start)[0].hypotheses[0].tokens
+            assert theirs({"raw": wave, "sampling_rate": 16_000})["text"] == vocabulary.decode(ours)
+            written[lang].append(ours)
+    assert written["fi"] != written[None]
+    with pytest.raises(ConfigError, match="does not write sv"):
+        export(str(tmp_path), str(tmp_path / "out-sv"), "sv")
+    with pytest.raises(DataError, match="decoder_start_token_id"):
+        load_model(tmp_path / "out-fi")

@@ -117,3 +117,27 @@ def test_what_is_no_vocabulary(tmp_path: Path, content: bytes) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         Vocabulary.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram"])
+def test_tags_are_tokens_that_no_text_has(kind: str) -> None:
+    texts = ["de kat zit in de keuken", "2 < 3 en 3 > 2", "kissa on keittiössä"]
+    plain = train_vocabulary(texts, VocabularyOptions(kind=kind, size=60), languages=["nl", "fi"])
+    assert plain.tags == {}
+    assert plain.to_bytes() == train_vocabulary(texts, VocabularyOptions(kind=kind, size=60)).to_bytes()
+    assert plain.target("de kat", "xx") == plain.encode("de kat")
+    vocabulary = train_vocabulary(texts, VocabularyOptions(kind=kind, size=60, tags=True), languages=["nl", "fi", "nl"])
+    assert vocabulary.tags == {"fi": 4, "nl": 5}
+    assert vocabulary.pieces[4:6] == ("<2fi>", "<2nl>")
+    assert {"▁", "k", "ö", "<", "2", ">"} <= set(vocabulary.pieces)
+    assert not {4, 5} & set(vocabulary.encode("<2fi> kissa <2nl>"))
+    assert vocabulary.target("de kat", "nl") == [5, *vocabulary.encode("de kat")]
+    assert vocabulary.target("", "nl") == []
+    assert vocabulary.decode(vocabulary.target("de kat", "nl")) == "de kat"
+    with pytest.raises(ConfigError, match="no tag of sv"):
+        vocabulary.target("katt", "sv")
+
+
+def test_tags_that_are_not_asked_for_leave_the_configuration_what_it_was() -> None:
+    assert "tags" not in VocabularyOptions().identity()
+    assert VocabularyOptions(tags=True).identity()["tags"]

@@ -36,17 +36,20 @@ def build_model(seed: int = 0, **changes: object) -> S2TModel:
 
 
 class Dealt:
-    """A `BatchSource` of given batches: rank r of w takes every w-th from the r-th on; rank 0 alone validates."""
+    """A `BatchSource` of given batches: rank r of w takes every w-th from the r-th on; rank 0 alone validates.
+
+    Positions count the batches of all ranks.
+    """
 
     def __init__(self, batches: Sequence[Batch], world: World) -> None:
-        self._all, self._rank = batches, world.rank
-        self._mine = [batch for place, batch in enumerate(batches) if place % world.planned in world.shares]
+        self._all, self._world, self._rank = batches, world, world.rank
 
     def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
-        epoch, first = start.epoch, start.batch
+        epoch, first, each = start.epoch, start.batch, self._world.planned
         while True:
-            for number in range(first, len(self._mine)):
-                yield self._mine[number], Position(epoch, number + 1)
+            for step in range(first, len(self._all), each):
+                for rank in self._world.shares:
+                    yield self._all[step + rank], Position(epoch, step + each)
             epoch, first = epoch + 1, 0
 
     def dev(self) -> Iterator[Batch]:
@@ -99,13 +102,31 @@ def refuses_a_number_that_is_none(world: World, shards: str, parts: Sequence[Seq
     return False
 
 
-def says_which_batch_it_was(world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path) -> dict[str, str]:
+def fit_shared_out(
+    world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path, updates: int = 4, **changes: Any
+) -> dict[str, Any]:
+    """A fit that goes on from the last checkpoint in `folder`, with a subsampler that is frozen until update 3 and a
+    bias that is for good."""
+    model, batches = build_model(), load(shards, parts)
+    freeze = {name: 3 for name, _ in model.named_parameters() if name.startswith("encoder.conv.")}
+    freeze["encoder.layers.0.fc1.bias"] = 99
+    options = OPTIONS.replace(updates=updates, accumulate=2 // world.size, ema=0.9, **changes)
+    task = SpeechTask(model, Dealt(batches, world), options, freeze=freeze)
+    done = list_checkpoints(folder)
+    state = fit(task, options, folder, SILENT, seed=1, world=world, resume=done[-1] if done else None)
+    return {"weights": weights(model), "validations": list(state.validations)}
+
+
+def says_which_batch_it_was(
+    world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path, **changes: Any
+) -> dict[str, str]:
     """What each rank hears of a batch of the last rank's second update."""
     batches = load(shards, parts)
     batches[2 * world.size - 1].features[:, 3] = np.nan
-    task = SpeechTask(build_model(), Dealt(batches, world), OPTIONS)
+    options = OPTIONS.replace(**changes)
+    task = SpeechTask(build_model(), Dealt(batches, world), options)
     try:
-        fit(task, OPTIONS, folder, SILENT, seed=1, world=world)
+        fit(task, options, folder, SILENT, seed=1, world=world)
     except TrainingError as error:
         return {"what": error.what, "where": error.where or ""}
     return {}

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from processes import OPTIONS, SILENT, Dealt, build_model, load
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.position import START
-from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy
-from xlst_ray.text.ids import BLANK, EOS
+from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy, recognise
+from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.s2t import S2TModel
+from xlst_ray.text.ids import BLANK, EOS, SPECIALS
 from xlst_ray.train.loop import fit
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.speech import SpeechTask
@@ -110,3 +113,59 @@ def test_a_small_model_learns_to_write_down_what_it_hears(shards: str, tmp_path:
     found = beam_search(model, features, frames, BeamOptions(beam=4))
     assert [hypotheses[0].tokens for hypotheses in found] == wanted
     assert ctc_greedy(model, features, frames) == wanted
+
+
+def tagged(batch: Batch, tag: int, shift: int) -> Batch:
+    """The batch in another language: each letter is the one `shift` after it, and a tag stands before the first."""
+    letters = len(tones.LETTERS)
+    said = np.where(
+        batch.targets > EOS, len(SPECIALS) + (batch.targets - len(SPECIALS) + shift) % letters, batch.targets
+    )
+    return replace(
+        batch,
+        targets=np.concatenate([np.full((len(said), 1), tag), said], axis=1),
+        target_lengths=batch.target_lengths + 1,
+    )
+
+
+def test_a_tag_starts_the_decoder_and_is_no_target(shards: str) -> None:
+    """The loss is that of the same batch without it, but for the decoder's first input."""
+    (batch,) = load(shards, [range(8)])
+    model = build_model().eval()
+    plain = task_of([batch], model)
+    marked = tagged(batch, EOS, 0)
+    task = SpeechTask(model, Dealt([marked], World()), OPTIONS, tagged=True)
+    one, other = plain.loss(model, batch), task.loss(model, marked)
+    assert plain.count(batch) == task.count(marked) == one.count == other.count
+    torch.testing.assert_close(one.loss, other.loss)
+    assert {name: value.item() for name, value in one.logs.items()} == pytest.approx(
+        {name: value.item() for name, value in other.logs.items()}
+    )
+    marked = tagged(batch, 7, 0)
+    assert task.loss(model, marked).loss.item() != pytest.approx(one.loss.item())
+    torch.testing.assert_close(task.loss(model, marked).logs["ctc"], one.logs["ctc"])
+
+
+def test_one_model_writes_two_languages_by_their_tags(shards: str, tmp_path: Path) -> None:
+    (batch,) = load(shards, [range(8)])
+    tags = [tones.VOCABULARY, tones.VOCABULARY + 1]
+    torch.manual_seed(0)
+    model = S2TModel(ModelOptions(size="debug", ctc=False).architecture(), tones.VOCABULARY + 2)
+    batches = [tagged(batch, tags[0], 0), tagged(batch, tags[1], 1)]
+    options = TrainOptions(
+        updates=250, lr=4e-3, warmup=20, clip_norm=1.0, validate_every=250, average=1, accumulate=2, ctc_weight=0
+    )
+    names = dict(enumerate("____" + tones.LETTERS + "??"))
+    task = SpeechTask(
+        model, Dealt(batches, World()), options, tagged=True, decode=lambda ids: "".join(names[i] for i in ids)
+    )
+    fit(task, options, tmp_path, SILENT, seed=0)
+    assert [sample.hypothesis for sample in task.samples()] == [sample.reference for sample in task.samples()]
+    features, frames = torch.tensor(batch.features).float(), torch.from_numpy(batch.frames)
+    mixed = torch.tensor(tags * 4)  # of one batch, each in its language
+    found = recognise(model, features, frames, BeamOptions(beam=4), mixed)
+    for row, recognition in enumerate(found):
+        wanted = batches[row % 2]
+        assert (
+            list(recognition.hypotheses[0].tokens) == wanted.targets[row, 1 : wanted.target_lengths[row] - 1].tolist()
+        )

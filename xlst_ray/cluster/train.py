@@ -97,6 +97,12 @@ def run_training(
     """
     if cluster.workers == 0:
         return _run_here(job, folder, cluster, on_validation)
+    if job.options.parallel == "fsdp" and cluster.min_workers is not None:
+        raise ConfigError(
+            "processes that share one model out do not go on with fewer of them",
+            where="cluster.min_workers",
+            hint="leave it out, or set train.parallel=ddp",
+        )
     connect(cluster)
     refuse_unseen(folder)
     return _run_on_ray(job, folder, cluster, on_validation)
@@ -240,7 +246,9 @@ def _worker(config: dict[str, Any]) -> None:
             say(f"{job.title}: goes on from update {read_state(resume).update} with {world.size} processes")
         task = job.build(world, streaming=True)
         if world.rank == 0:
-            observer = _board(config["folder"], Path(temporary), resume).watch(observer, task)
+            # What a model says cannot be asked on one rank alone where others have parts of it.
+            shown = None if job.options.parallel == "fsdp" else task
+            observer = _board(config["folder"], Path(temporary), resume).watch(observer, shown)
         fit(task, job.options, Path(temporary), observer, seed=job.seed, world=world, resume=resume)
 
 

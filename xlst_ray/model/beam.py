@@ -72,13 +72,16 @@ class Recognition(NamedTuple):
 
 
 @torch.inference_mode()
-def recognise(model: S2TModel, features: Tensor, lengths: Tensor, options: BeamOptions) -> list[Recognition]:
+def recognise(
+    model: S2TModel, features: Tensor, lengths: Tensor, options: BeamOptions, starts: Tensor | None = None
+) -> list[Recognition]:
     """What is said in each utterance, by beam search and by greedy CTC.
 
     An utterance leaves the batch as soon as it is done (`options.early_stopping`).
 
     Args:
         features: (B, T, F). lengths: frames (B).
+        starts: tokens (B) that start the decoder, as of the language that is to be written; none: `</s>`.
 
     Raises:
         ConfigError: joint scores are asked of a model without a CTC head.
@@ -92,7 +95,7 @@ def recognise(model: S2TModel, features: Tensor, lengths: Tensor, options: BeamO
             heard = [*ctc_collapse(logits, encoded.lengths)]
             if options.ctc_weight > 0:
                 ctc = CTCPrefixScorer(logits, encoded.lengths, options.beam)
-        search = _Search(model.decoder.start(encoded, options.beam), caps, options, ctc)
+        search = _Search(model.decoder.start(encoded, options.beam), caps, options, ctc, starts)
         while search.utterances.numel():
             search.advance(model.decoder.step(search.tokens[:, :, -1], search.cache))
     return [
@@ -118,13 +121,19 @@ class _Search:
     """The running and the finished hypotheses of the utterances that are still in the batch (N of B)."""
 
     def __init__(
-        self, cache: DecoderCache, caps: Tensor, options: BeamOptions, ctc: CTCPrefixScorer | None = None
+        self,
+        cache: DecoderCache,
+        caps: Tensor,
+        options: BeamOptions,
+        ctc: CTCPrefixScorer | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         batch, beams, device = len(caps), options.beam, caps.device
         self.cache, self.caps, self.options, self.ctc = cache, caps, options, ctc
         self.results: dict[int, list[Hypothesis]] = {}
         self.utterances = torch.arange(batch, device=device)
-        self.tokens = torch.full((batch, beams, 1), EOS, device=device)  # N, K, steps + 1; the first starts the decoder
+        starts = torch.full((batch,), EOS, device=device) if starts is None else starts
+        self.tokens = starts[:, None, None].repeat(1, beams, 1)  # N, K, steps + 1; the first starts the decoder
         self.log_probs = torch.full((batch, beams), -torch.inf, device=device)
         self.log_probs[:, 0] = 0  # all hypotheses begin alike, so only one of them is extended at first
         self.ended = torch.full((batch, beams, 1), PAD, device=device)  # N, K, steps + 1, padded

@@ -66,13 +66,16 @@ def is_speech2text(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def save_speech2text(folder: Path, model: S2TModel) -> None:
+def save_speech2text(folder: Path, model: S2TModel, start: int = EOS) -> None:
     """Writes configuration, weights and feature extractor; the folder is made where there is none.
+
+    `start` is the token that the decoder starts from.
 
     Raises:
         DataError: the model is none that transformers has.
     """
-    config = _config_of(model)
+    starts = {"decoder_start_token_id": start}
+    config = _config_of(model) | starts
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     head = {name: state.pop(name) for name in list(state) if name.startswith("ctc.")}
@@ -80,7 +83,7 @@ def save_speech2text(folder: Path, model: S2TModel) -> None:
     if head:
         save_file(head, folder / CTC)
     _write_json(folder / CONFIG, config)
-    _write_json(folder / "generation_config.json", _GENERATION)
+    _write_json(folder / "generation_config.json", _GENERATION | starts)
     _write_json(folder / "preprocessor_config.json", _EXTRACTOR | {"num_mel_bins": model.input_dim})
 
 

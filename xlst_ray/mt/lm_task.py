@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.mt.lm_info import LMInfo
-from xlst_ray.train.task import Contents, Extent, LossSum
+from xlst_ray.train.task import Contents, Extent, LossSum, Shape
 
 IGNORE: Final = -100  # a label without loss
 
@@ -113,6 +113,15 @@ class LMTask:
         """See `Task.extent`: tokens of prompts and targets."""
         ends = (batch.labels != IGNORE).flip(1).cumsum(1) > 0  # true up to the last target token, seen from the end
         return Extent(int(ends.sum()), batch.labels.numel())
+
+    def shape(self, batch: LMBatch) -> Shape:
+        """See `Shaped.shape`: there are no frames."""
+        return Shape(len(batch.tokens), 0, batch.tokens.shape[1])
+
+    def example(self, shape: Shape) -> LMBatch:
+        """See `Shaped.example`: all tokens are targets."""
+        tokens = torch.ones(shape.utterances, shape.tokens, dtype=torch.long)
+        return LMBatch(tokens, tokens)
 
     def contents(self, batch: LMBatch) -> Contents:
         """See `Task.contents`: pairs have no ids, rows are counted."""

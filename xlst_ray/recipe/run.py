@@ -145,7 +145,7 @@ class Recipe:
     def vocabulary(self) -> StageResult:
         """One for all models: target transcripts, the target side of MT pairs, and the source's where it is joint."""
         x, lang = self.experiment, self.target_lang
-        config = {"text": x.text.resolved(), "vocabulary": x.vocabulary.resolved(), "joint": x.joint_vocabulary}
+        config = {"text": x.text.resolved(), "vocabulary": x.vocabulary.identity(), "joint": x.joint_vocabulary}
         inputs = {"target": self.target.fingerprint, "pairs": fingerprint(self.pairs)}
         inputs["held-out"] = fingerprint([self.held_out.fingerprint, x.leakage.drop])
         texts = [(lang, self._kept("target-train", iter_texts(self.target.folder, "train")))]

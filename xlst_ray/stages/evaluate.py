@@ -26,6 +26,7 @@ from xlst_ray.score.errors import char_errors, rate, word_errors
 from xlst_ray.score.options import ScoreOptions
 from xlst_ray.score.significance import rate_interval
 from xlst_ray.shards.files import read_labels, read_shard
+from xlst_ray.stages.speech_data import target_language
 from xlst_ray.stages.states import check_states
 from xlst_ray.text.normalise import TextOptions, normalise, rule_name
 from xlst_ray.text.vocabulary import Vocabulary
@@ -62,12 +63,13 @@ class EvaluateOptions(Section):
 class Decoder:
     """Recognises batches of a test index with the model of a folder."""
 
-    def __init__(self, model: str, index: str, options: EvaluateOptions, *, threads: int, gpu: bool) -> None:
+    def __init__(self, model: str, index: str, options: EvaluateOptions, *, threads: int, gpu: bool, lang: str) -> None:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if gpu else "cpu")
         with storage.local_folder(model) as folder:
             self._model = load_model(folder).to(self._device)
             self._vocabulary = Vocabulary.load(folder)
+        self._start = self._vocabulary.start(lang)
         self._options = options
         frontend = self._model.frontend
         self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0, frontend=frontend)
@@ -76,7 +78,8 @@ class Decoder:
         batch = self._loader.load(Planned.once(np.asarray(rows)))
         features = torch.from_numpy(batch.features).to(self._device).float()
         frames = torch.from_numpy(batch.frames).to(self._device)
-        found = recognise(self._model, features, frames, self._options.beam)
+        starts = None if self._start is None else torch.full_like(frames, self._start)
+        found = recognise(self._model, features, frames, self._options.beam, starts)
         return [{"id": name, **self._describe(one)} for name, one in zip(batch.ids, found, strict=True)]
 
     def _describe(self, found: Recognition) -> dict[str, Any]:
@@ -106,12 +109,13 @@ def evaluate(
         check_states(local, test.states)
         lang, text = read_text_rule(local)
         vocabulary = Vocabulary.load(local)
+    lang = target_language(test) if vocabulary.tags else lang
     rule = TargetText(normalise=lambda sentence: normalise(sentence, lang, text), encode=vocabulary.encode)
     index = build_index(test, rule, _batches(options))
     index.save(storage.join(folder, INDEX))
     batches = [rows.tolist() for rows in plan_held_out(index, _batches(options))]
     threads, gpu = max(1, int(cluster.decoder_cpus)), cluster.decoder_gpus > 0
-    decoder = partial(Decoder, model, storage.join(folder, INDEX), options, threads=threads, gpu=gpu)
+    decoder = partial(Decoder, model, storage.join(folder, INDEX), options, threads=threads, gpu=gpu, lang=lang)
     answers = {
         answer["id"]: answer
         for part in map_items(

@@ -71,16 +71,16 @@ def speech_data(
         DataError: a folder is not that of a finished stage.
     """
     train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
-    lang = _target_language(train)
+    lang = target_language(train)
     sources = {
         name: Source(more.shards, "train", more.labels, more.weight, states=more.states)
         for name, more in sorted((further or {}).items())
     }
-    more = {name: (source, _target_language(source)) for name, source in sources.items()}
+    more = {name: (source, target_language(source)) for name, source in sources.items()}
     if vocabulary is None:
         # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
         read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
-        made_of = [*read, text.resolved(), pieces.resolved(), *([] if keep is None else [keep.identity()])]
+        made_of = [*read, text.resolved(), pieces.identity(), *([] if keep is None else [keep.identity()])]
         vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
         if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
             texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
@@ -88,7 +88,8 @@ def speech_data(
     return SpeechData(train, dev, lang, vocabulary, init, held_out, more)
 
 
-def _target_language(source: Source) -> str:
+def target_language(source: Source) -> str:
+    """The language of what a source says, or of its labels."""
     if source.labels is None:
         return str(finished(source.shards, "corpus").config["corpus"]["lang"])
     return str(finished(source.labels, "target").config["target"])

@@ -69,7 +69,7 @@ def make_vocabulary(
 ) -> dict[str, Any]:
     """Train the vocabulary over texts, each with its language, into `folder/vocabulary.model`."""
     normalised = (normalise(sentence, lang, text) for lang, sentences in texts for sentence in sentences)
-    vocabulary = train_vocabulary(normalised, options)
+    vocabulary = train_vocabulary(normalised, options, languages=(lang for lang, _ in texts))
     storage.write_bytes(storage.join(folder, VOCABULARY_FILE), vocabulary.to_bytes())
     say(f"vocabulary: {len(vocabulary)} pieces ({options.kind})")
     return {"pieces": len(vocabulary), "vocabulary": vocabulary.fingerprint}

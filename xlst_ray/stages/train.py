@@ -78,6 +78,8 @@ class SpeechOptions(Section):
                 f"model.ctc is {self.model.ctc} but train.ctc_weight is {self.train.ctc_weight}: "
                 "a CTC head needs a weight above 0, and a weight needs the head"
             )
+        if self.batch.fit and self.train.parallel == "fsdp":
+            raise ValueError("batch.fit tries the whole model on one device, which train.parallel=fsdp is to spare")
         return self
 
 
@@ -108,6 +110,7 @@ class SpeechJob:
             device=world.device,
             frames_per_second=self.frames_per_second,
             decode=vocabulary.decode,
+            tagged=bool(vocabulary.tags),
         )
 
     def _loader(self, name: str, augment: AugmentOptions | None, frontend: Frontend | None) -> BatchLoader:
@@ -142,7 +145,10 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if options.model.pretrained.path is not None:
         inputs["pretrained"] = _fingerprint_of_pretrained(options.model.pretrained)
         del config["model"]["pretrained"]["path"], config["model"]["pretrained"]["revision"]
-    inputs["vocabulary"] = read_vocabulary(data.vocabulary).fingerprint
+    vocabulary = read_vocabulary(data.vocabulary)
+    inputs["vocabulary"] = vocabulary.fingerprint
+    if vocabulary.tags:
+        config["writes"] = sorted({data.lang, *(lang for _, lang in data.further.values())})
     if data.train.labels is not None:
         inputs["labels"] = _labels_fingerprint(data.train.labels)
     if data.train.labels is not None and data.train.keep is not None:
@@ -310,7 +316,7 @@ def _index(source: Source, lang: str, options: SpeechOptions, data: SpeechData, 
     held_out = frozenset[str]() if data.held_out is None else read_held_out(data.held_out)
     text = TargetText(
         normalise=lambda sentence: normalise(sentence, lang, options.text),
-        encode=vocabulary.encode,
+        encode=lambda sentence: vocabulary.target(sentence, lang),
         leaked=lambda sentence: sentence_key(sentence, lang) in held_out,
     )
     return build_index(source, text, options.batch)
@@ -320,7 +326,8 @@ def _describe(
     title: str, index: Index, plan: EpochPlan, model: S2TModel, options: SpeechOptions, vocabulary: Vocabulary
 ) -> dict[str, Any]:
     """Count and print what is trained on; refuse data that CTC cannot align."""
-    needed = np.array([ctc_frames_needed(index.tokens_of(row).tolist()) for row in range(len(index))])
+    first = 1 if vocabulary.tags else 0  # CTC does not emit the tag
+    needed = np.array([ctc_frames_needed(index.tokens_of(row)[first:].tolist()) for row in range(len(index))])
     infeasible = float(np.mean(needed > model.output_lengths(torch.tensor(index.frames)).numpy()))
     unknown = float(np.mean(index.tokens == UNK))
     digits = float(np.mean(np.array([any(map(str.isdecimal, piece)) for piece in vocabulary.pieces])[index.tokens]))

@@ -19,7 +19,7 @@ from xlst_ray.audio.decode import AudioError, Wave, decode, resample
 from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, Fbank, utterance_cmvn
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items
-from xlst_ray.config import Section, option
+from xlst_ray.config import LanguageCode, Section, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.languages import language
 from xlst_ray.model.beam import BeamOptions, recognise
@@ -48,6 +48,9 @@ class TranscribeOptions(Section):
     )
     batch: int = option(8, "parts of a recording that are recognised together", ge=1)
     formats: tuple[Literal["txt", "srt", "vtt"], ...] = option(("txt",), "what is written beside the JSON")
+    lang: LanguageCode | None = option(
+        None, "language that a model writes which can write several; none: the first that it was trained on", added=True
+    )
     encoder: str | None = option(
         None, "folder or Hub name of the encoder whose states the model reads; none: where training had it"
     )
@@ -108,7 +111,11 @@ class Transcriber:
         with storage.local_folder(model) as local:
             self._model = load_model(local).to(self._device)
             self._vocabulary = Vocabulary.load(local)
-            self._gap = " " if language(read_text_rule(local)[0]).spaces else ""
+            lang = options.lang or read_text_rule(local)[0]
+            self._start = self._vocabulary.start(lang)
+            if options.lang is not None and self._start is None:
+                raise ConfigError("the model writes one language", where="lang", hint="leave lang out")
+            self._gap = " " if language(lang).spaces else ""
             about = about_model(local)
         self._rows: Callable[[Sequence[Wave]], list[Tensor]] | None = None
         if own := self._model.frontend:
@@ -155,7 +162,8 @@ class Transcriber:
     def _recognise(self, wave: Wave, parts: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
         features, frames = self._features([wave[start:end] for start, end in parts])
         answers = []
-        for hypotheses, _ in recognise(self._model, features, frames, self._options.beam):
+        starts = None if self._start is None else torch.full_like(frames, self._start)
+        for hypotheses, _ in recognise(self._model, features, frames, self._options.beam, starts):
             (best, *others), decode_ = hypotheses, self._vocabulary.decode
             flags = {name: getattr(best, name) for name in ("finished", "looping", "no_speech")}
             alternatives = [{"text": decode_(one.tokens), "score": round(one.score, 4)} for one in others]

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from xlst_ray.text.ids import BOS, EOS, PAD, SPECIALS, UNK
 from xlst_ray.text.speech2text import is_tokenizer, read_tokenizer
 
 FILE_NAME: Final = "vocabulary.model"
+_TAG: Final = re.compile(r"<2([\w-]+)>")  # of the language that is written, as MADLAD-400 has them
 
 
 class VocabularyOptions(Section):
@@ -29,6 +31,11 @@ class VocabularyOptions(Section):
     )
     coverage: float = option(
         1.0, "Share of the running characters that get a piece; the rest are unknown.", ge=0.98, le=1
+    )
+    tags: bool = option(
+        False,
+        "A token for each language that is written, from which the decoder starts, so that one model writes several.",
+        added=True,
     )
 
 
@@ -54,6 +61,11 @@ class Vocabulary:
                 hint="make one with the vocabulary stage",
             )
         self.pieces: tuple[str, ...] = pieces
+        tags = [(_TAG.fullmatch(piece), index) for index, piece in enumerate(pieces)]
+        #: Ids of the tokens that start the decoder, by language; empty: `</s>` does.
+        self.tags: dict[str, int] = {
+            found[1]: index for found, index in tags if found is not None and self._processor.is_control(index)
+        }
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -71,6 +83,23 @@ class Vocabulary:
         """Ids of a text, without special tokens but for `UNK` where no piece fits."""
         ids: list[int] = self._processor.encode(text)
         return ids
+
+    def target(self, text: str, lang: str) -> list[int]:
+        """What is to be written: ids of a text, after the tag of its language where there are tags; none of no text.
+
+        Raises:
+            ConfigError: there are tags, but none of this language.
+        """
+        ids, start = self.encode(text), self.start(lang)
+        return ids if start is None or not ids else [start, *ids]
+
+    def start(self, lang: str) -> int | None:
+        """The id that starts the decoder for a language; none where there are no tags. Raises as `target`."""
+        if self.tags and lang not in self.tags:
+            raise ConfigError(
+                f"the vocabulary has no tag of {lang}", hint=f"it has those of {', '.join(self.tags)}: make another one"
+            )
+        return self.tags.get(lang)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens, the unknown one included, are left out."""
@@ -105,8 +134,10 @@ class Vocabulary:
         return cls(path.read_bytes(), where=str(path))
 
 
-def train_vocabulary(texts: Iterable[str], options: VocabularyOptions, folder: Path | None = None) -> Vocabulary:
-    """The vocabulary of normalised texts, saved into `folder` if there is one.
+def train_vocabulary(
+    texts: Iterable[str], options: VocabularyOptions, folder: Path | None = None, languages: Iterable[str] = ()
+) -> Vocabulary:
+    """The vocabulary of normalised texts, saved into `folder` if there is one; with tags of `languages` if asked for.
 
     A function of the set of texts alone: they are sorted and each counts once, so neither the order of shards nor a
     prompt that fifty speakers read changes the pieces.
@@ -122,12 +153,15 @@ def train_vocabulary(texts: Iterable[str], options: VocabularyOptions, folder: P
             hint="look at the transcripts: are they all empty, or empty after normalisation?",
         )
     output = io.BytesIO()
+    tags = [f"<2{lang}>" for lang in sorted(set(languages))] if options.tags else []
+    reserved = len(SPECIALS) + len(tags)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(distinct),
             model_writer=output,
             model_type=options.kind,
-            vocab_size=options.size if options.kind == "unigram" else _characters(distinct) + len(SPECIALS) + 1,
+            vocab_size=options.size if options.kind == "unigram" else _characters(distinct) + reserved + 1,
+            control_symbols=tags,
             character_coverage=options.coverage,
             hard_vocab_limit=False,
             max_sentence_length=2**30,  # SentencePiece leaves out longer lines without a word

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from xlst_ray.train.shard import local
+
 
 class RunningAverage:
     """An exponential moving average of a model's parameters.
@@ -25,7 +27,8 @@ class RunningAverage:
     def update(self, number: int) -> None:
         """Take in the weights after update `number`, from 1."""
         decay = min(self._decay, (1 + number) / (10 + number))
-        torch._foreach_lerp_(list(self.values.values()), list(self._model.parameters()), 1 - decay)
+        averages = [local(value) for value in self.values.values()]
+        torch._foreach_lerp_(averages, [local(value) for value in self._model.parameters()], 1 - decay)
 
     def load(self, values: dict[str, Tensor]) -> None:
         """Go on from an average that was saved."""

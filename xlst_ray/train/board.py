@@ -27,8 +27,8 @@ class Board:
         self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
         self._written = written
 
-    def watch(self, observer: Observer, task: Task[Any]) -> Observer:
-        """The observer, whose progress and validations are written before it hears of them."""
+    def watch(self, observer: Observer, task: Task[Any] | None) -> Observer:
+        """The observer, whose progress and validations are written before it hears of them; `task`: whose samples."""
 
         def progress(found: Progress) -> None:
             self._progress(found)

@@ -1,7 +1,8 @@
 """Checkpoints as folders: whole or not there, and averaged at the end.
 
 `update-0000800/` holds `model.safetensors`, `optimizer.pt` (read with `weights_only`) and `state.json`, with a running
-average of the weights `average.safetensors`, and in float16 `scaler.json`.
+average of the weights `average.safetensors`, and in float16 `scaler.json`. Of a model that is shared out (`shard.py`)
+weights, moments and average are together in the folder `shards`.
 """
 
 import json
@@ -22,6 +23,8 @@ from torch.optim import Optimizer
 from xlst_ray.batches.position import START, Position
 from xlst_ray.errors import TrainingError
 from xlst_ray.train.average import RunningAverage
+from xlst_ray.train.shard import SHARDS, load_shards, read_shards, save_shards, whole
+from xlst_ray.train.step import World
 
 WEIGHTS: Final = "model.safetensors"
 AVERAGE: Final = "average.safetensors"
@@ -54,12 +57,16 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Learner:
-    """What updates change: the model, its optimiser, the scale of the loss in float16, the running average."""
+    """What updates change: the model, its optimiser, the scale of the loss in float16, the running average.
+
+    `sharded`: they are shared out among the processes, and checkpoints are written by all of them.
+    """
 
     model: nn.Module
     optimizer: Optimizer
     scaler: GradScaler | None = None
     average: RunningAverage | None = None
+    sharded: bool = False
 
     def averaged(self) -> AbstractContextManager[None]:
         """The model has the weights that are validated and exported within the block."""
@@ -67,8 +74,11 @@ class Learner:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters by name, each once, where tensors are shared (tied embeddings)."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """The parameters by name, each once, where tensors are shared (tied embeddings).
+
+    Where a model is shared out this is to be called on all processes.
+    """
+    return {name: whole(parameter.detach()) for name, parameter in model.named_parameters()}
 
 
 def load_weights(model: nn.Module, values: dict[str, Tensor]) -> None:
@@ -87,8 +97,16 @@ def checkpoint_name(update: int) -> str:
     return f"update-{update:07d}"
 
 
-def save_checkpoint(folder: Path, learner: Learner, state: TrainState) -> Path:
-    """Write `folder/update-NNNNNNN`, which appears when it is complete."""
+def save_checkpoint(folder: Path, learner: Learner, state: TrainState, world: World | None = None) -> Path | None:
+    """Write `folder/update-NNNNNNN`, which appears when it is complete; where there is nothing to write here, none.
+
+    To be called on every rank. `folder` is local, of each rank alone or of all.
+    """
+    world = world or World()
+    if learner.sharded:
+        return _save_sharded(folder, learner, state, world)
+    if world.rank > 0:
+        return None
     target = folder / checkpoint_name(state.update)
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -100,12 +118,52 @@ def save_checkpoint(folder: Path, learner: Learner, state: TrainState) -> Path:
     if learner.scaler is not None:
         (temporary / "scaler.json").write_text(json.dumps(learner.scaler.state_dict()))
     (temporary / "state.json").write_text(json.dumps(asdict(state)))
-    for file in temporary.iterdir():
+    return _publish(temporary, target)
+
+
+def _publish(temporary: Path, target: Path) -> Path:
+    for file in filter(Path.is_file, temporary.rglob("*")):
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     _remove(target)
     temporary.rename(target)
     return target
+
+
+def _save_sharded(folder: Path, learner: Learner, state: TrainState, world: World) -> Path:
+    target = folder / checkpoint_name(state.update)
+    temporary = folder / f".{target.name}.tmp"
+    if world.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+    world.meet()
+    (temporary / SHARDS).mkdir(parents=True, exist_ok=True)
+    save_shards(temporary / SHARDS, _tensors(learner))
+    if world.rank == 0:
+        (temporary / "steps.json").write_text(json.dumps(_steps(learner)))
+        (temporary / "state.json").write_text(json.dumps(asdict(state)))
+    world.meet()
+    if world.rank == 0:
+        _publish(temporary, target)
+    world.meet()
+    if temporary.exists():  # a folder of this rank alone
+        _publish(temporary, target)
+    return target
+
+
+def _tensors(learner: Learner) -> dict[str, Tensor]:
+    """All that is shared out, by names of its own."""
+    moments = ("exp_avg", "exp_avg_sq")
+    named, states = dict(learner.model.named_parameters()), learner.optimizer.state
+    found = {f"{WEIGHTS}.{name}": value.detach() for name, value in named.items()}
+    found |= {f"{part}.{name}": states[p][part] for name, p in named.items() if p in states for part in moments}
+    average = {} if learner.average is None else learner.average.values
+    return found | {f"{AVERAGE}.{name}": value for name, value in average.items()}
+
+
+def _steps(learner: Learner) -> dict[str, float]:
+    """Updates of each parameter that has had any: one that was frozen has fewer."""
+    states = learner.optimizer.state
+    return {name: float(states[p]["step"]) for name, p in learner.model.named_parameters() if p in states}
 
 
 def _save_tensors(values: dict[str, Tensor], file: Path) -> None:
@@ -129,6 +187,15 @@ def read_state(checkpoint: Path) -> TrainState:
 
 def load_checkpoint(checkpoint: Path, learner: Learner) -> TrainState:
     """Set what learns to a checkpoint, and return where training stood."""
+    if learner.sharded:
+        steps = json.loads((checkpoint / "steps.json").read_text())
+        for name, parameter in learner.model.named_parameters():
+            if name in steps:
+                zeros = {part: torch.zeros_like(parameter.detach()) for part in ("exp_avg", "exp_avg_sq")}
+                step = torch.tensor(steps[name], device=parameter.device)
+                learner.optimizer.state[parameter] = {"step": step, **zeros}
+        load_shards(checkpoint / SHARDS, _tensors(learner))
+        return read_state(checkpoint)
     load_weights(learner.model, load_file(checkpoint / WEIGHTS))
     learner.optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", "cpu", weights_only=True))
     if learner.average is not None:
@@ -164,7 +231,15 @@ def average_weights(checkpoints: Sequence[Path]) -> dict[str, Tensor]:
     """The mean of the checkpoints' weights (fairseq's `average_checkpoints`); of their running averages, if any."""
     total: dict[str, Tensor] = {}
     for path in checkpoints:
-        average = path / AVERAGE
-        for name, value in load_file(average if average.exists() else path / WEIGHTS).items():
+        for name, value in _exported(path).items():
             total[name] = total[name] + value.double() if name in total else value.double()
     return {name: (value / len(checkpoints)).float() for name, value in total.items()}
+
+
+def _exported(checkpoint: Path) -> dict[str, Tensor]:
+    """The running average of a checkpoint where it has one, else its weights."""
+    if (checkpoint / SHARDS).exists():
+        return read_shards(checkpoint / SHARDS, f"{AVERAGE}.") or read_shards(checkpoint / SHARDS, f"{WEIGHTS}.")
+    average = checkpoint / AVERAGE
+    values: dict[str, Tensor] = load_file(average if average.exists() else checkpoint / WEIGHTS)
+    return values

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xlst_ray.errors import TrainingError
 from xlst_ray.train.checkpoint import checkpoint_name, weights
+from xlst_ray.train.shard import local
 from xlst_ray.train.step import World
 from xlst_ray.train.task import B, Task
 
@@ -59,7 +60,11 @@ def explain(
     values = {name: value.cpu().contiguous() for name, value in weights(task.model).items()}
     if world.rank == 0:
         save_file(values, here / "weights.safetensors")
-    failing = [number for number, (loss, gradients) in enumerate(found) if gradients or not math.isfinite(loss)]
+    # Where a model is shared out, the gradients of a batch are those of all ranks' together.
+    loss_fails = any(world.gather(not all(math.isfinite(loss) for loss, _ in found)))
+    failing = [
+        at for at, (loss, gradients) in enumerate(found) if (not math.isfinite(loss) if loss_fails else gradients)
+    ]
     told = []
     for number in failing:
         facts = {**failure._asdict(), "rank": world.rank, "batch": number}
@@ -76,7 +81,7 @@ def _examine(task: Task[B], batch: B, world: World, factor: float) -> tuple[floa
         result = task.loss(task.model, batch)
     (result.loss * factor).backward()  # type: ignore[no-untyped-call]
     named = task.model.named_parameters()
-    names = [name for name, value in named if value.grad is not None and not bool(value.grad.isfinite().all())]
+    names = [name for name, value in named if value.grad is not None and not bool(local(value.grad).isfinite().all())]
     return float(result.loss.detach()) / result.count, names
 
 

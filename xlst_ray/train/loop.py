@@ -22,6 +22,7 @@ from xlst_ray.train.guard import Failure, explain
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
+from xlst_ray.train.shard import shard
 from xlst_ray.train.step import AUTOCAST_TO, NotFiniteError, World, update_model, validate
 from xlst_ray.train.task import B, Shaped, Task
 
@@ -43,8 +44,8 @@ class Observer:
 
     Attributes:
         progress: called every `log_every` updates on rank 0.
-        checkpoint: called on every rank with (folder on rank 0, none on others; state) after each validation, and after
-            a wish: then no validation of this update is in the state.
+        checkpoint: called on every rank with (folder, or none where this rank wrote nothing; state) after each
+            validation, and after a wish: then no validation of this update is in the state.
         wish: called on every rank with each update done, and of one mind on all of them.
         keep: called on every rank with a folder that is to outlive a training that failed; returns where it is found.
     """
@@ -79,8 +80,7 @@ def fit(
         Stopped: the observer wished it; the checkpoint is written.
     """
     world = replace(world or World(), autocast_to=AUTOCAST_TO[options.precision])
-    task.model.to(world.device).train()
-    learner = make_learner(task.model, options, world)
+    learner = _prepare(task, options, world)
     state = TrainState() if resume is None else load_checkpoint(resume, learner)
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
@@ -152,7 +152,7 @@ class _Training(Generic[B]):
             with self.learner.averaged():
                 scores = {"update": float(state.update), **validate(self.task, self.world)}
             state = replace(state, validations=(*state.validations, scores))
-        path = save_checkpoint(self.folder, self.learner, state) if self.world.rank == 0 else None
+        path = save_checkpoint(self.folder, self.learner, state, self.world)
         with self.learner.averaged():  # an observer may show what the model says
             self.observer.checkpoint(path, state)
         return state
@@ -162,7 +162,28 @@ def make_learner(model: nn.Module, options: TrainOptions, world: World) -> Learn
     """What is to be updated, before the first update."""
     scaler = GradScaler(world.device.type) if options.precision == "fp16" else None
     average = None if options.ema is None else RunningAverage(model, options.ema)
-    return Learner(model, make_optimizer(model, options), scaler, average)
+    return Learner(model, make_optimizer(model, options), scaler, average, options.parallel == "fsdp")
+
+
+def _prepare(task: Task[B], options: TrainOptions, world: World) -> Learner:
+    """Bring the model to where it is trained, in training mode; what is to be updated of it.
+
+    Raises:
+        TrainingError: it is to be shared out among processes that would take different numbers of batches.
+    """
+    if options.parallel == "fsdp" and world.size > 1:
+        if not isinstance(task, Shaped) or world.planned % world.size:
+            raise TrainingError(
+                f"{world.planned} ranks do not come out even on {world.size} processes that share one model",
+                hint="set cluster.ranks to a multiple of cluster.workers, or train.parallel=ddp",
+            )
+        for name in task.frozen(options.updates):  # for good: they need no gradient
+            task.model.get_parameter(name).requires_grad_(False)
+        shard(task.model, world.device)
+    else:
+        task.model.to(world.device)
+    task.model.train()
+    return make_learner(task.model, options, world)
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:

@@ -43,6 +43,12 @@ class TrainOptions(Section):
     precision: Literal["fp32", "bf16", "fp16"] = option(
         "fp32", "bf16, fp16: autocast of matrix products, weights stay float32; fp16 scales the loss"
     )
+    parallel: Literal["ddp", "fsdp"] = option(
+        "ddp",
+        "several processes: each has all of the model, or, for one too large for a GPU, they share parameters, "
+        "gradients and moments out among them (FSDP2)",
+        added=True,
+    )
     recompute: bool = option(
         False,
         "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time",
@@ -58,4 +64,6 @@ class TrainOptions(Section):
             raise ValueError(f"warmup ({self.warmup}) is longer than updates ({self.updates})")
         if self.validate_every > self.updates:
             raise ValueError(f"validate_every ({self.validate_every}) is longer than updates ({self.updates})")
+        if self.parallel == "fsdp" and self.precision == "fp16":
+            raise ValueError("parallel fsdp is not for precision fp16, whose scale each process would set for itself")
         return self

@@ -34,6 +34,7 @@ class SpeechTask:
         device: where the model is.
         frames_per_second: of the features.
         decode: token ids to text, for samples; none: there are none.
+        tagged: the first token of each target is that which starts the decoder, in place of `</s>`.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class SpeechTask:
         device: torch.device | None = None,
         frames_per_second: float = FRAMES_PER_SECOND,
         decode: Callable[[Sequence[int]], str] | None = None,
+        tagged: bool = False,
     ) -> None:
         if options.recompute:
             recompute_layers(model)
         self.model: nn.Module = model
-        self._recogniser, self._decode = model, decode
+        self._recogniser, self._decode, self._tags = model, decode, int(tagged)
         self._source, self._options = source, options
         self._freeze = dict(freeze or {})
         self._device, self._rate = device or torch.device("cpu"), frames_per_second
@@ -62,7 +64,7 @@ class SpeechTask:
         return self._source.dev()
 
     def count(self, batch: Batch) -> int:
-        return int(batch.target_lengths.sum())
+        return int(batch.target_lengths.sum()) - self._tags * len(batch.ids)
 
     def extent(self, batch: Batch) -> Extent:
         utterances, longest, _ = batch.features.shape
@@ -101,8 +103,12 @@ class SpeechTask:
         names = batch.ids[:SAMPLES]
         frames = torch.from_numpy(batch.frames[:SAMPLES])
         features = torch.tensor(batch.features[:SAMPLES, : int(frames.max())])
-        heard = recognise(self._recogniser, features.to(self._device).float(), frames.to(self._device), GREEDY)
-        said = [tuple(row[: size - 1]) for row, size in zip(batch.targets.tolist(), batch.target_lengths, strict=True)]
+        starts = torch.tensor(batch.targets[:SAMPLES, 0]).to(self._device) if self._tags else None
+        heard = recognise(self._recogniser, features.to(self._device).float(), frames.to(self._device), GREEDY, starts)
+        said = [
+            tuple(row[self._tags : size - 1])
+            for row, size in zip(batch.targets.tolist(), batch.target_lengths, strict=True)
+        ]
         return [
             Sample(name, self._decode(reference), self._decode(found.hypotheses[0].tokens))
             for name, reference, found in zip(names, said, heard, strict=False)
@@ -113,13 +119,16 @@ class SpeechTask:
         features = torch.tensor(batch.features).to(self._device).float()
         frames = torch.from_numpy(batch.frames).to(self._device)
         targets = torch.from_numpy(batch.targets).to(self._device)
-        inputs = targets.roll(1, dims=1)
-        inputs[:, 0] = EOS  # the decoder starts from </s>, as in fairseq
+        if self._tags:
+            inputs, targets = targets[:, :-1], targets[:, 1:]
+        else:
+            inputs = targets.roll(1, dims=1)
+            inputs[:, 0] = EOS  # the decoder starts from </s>, as in fairseq
         output = model(features, frames, inputs)
         loss, nll, correct, count = label_smoothed_sum(output.logits, targets, self._options.label_smoothing)
         logs = {"nll": nll.detach(), "accuracy": correct.detach()}
         if output.ctc_logits is not None and self._options.ctc_weight > 0:
-            lengths = torch.from_numpy(batch.target_lengths).to(self._device) - 1  # CTC does not emit </s>
+            lengths = torch.from_numpy(batch.target_lengths).to(self._device) - 1 - self._tags  # CTC does not emit </s>
             ctc = ctc_loss_sum(output.ctc_logits, output.encoded_lengths, targets, lengths)
             loss = (1 - self._options.ctc_weight) * loss + self._options.ctc_weight * ctc
             logs["ctc"] = ctc.detach()

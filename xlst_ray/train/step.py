@@ -1,20 +1,22 @@
 """One update: the losses of a few batches on every rank, normalised by their global count, and the optimiser's step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from xlst_ray.errors import TrainingError
-from xlst_ray.train.task import B, Task
+from xlst_ray.train.shard import whole
+from xlst_ray.train.task import B, Shape, Shaped, Task
 
 CPU = torch.device("cpu")
 AUTOCAST_TO: Final = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # by TrainOptions.precision
@@ -77,6 +79,11 @@ class World:
         """The value of rank 0."""
         return self.gather(value)[0]
 
+    def meet(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
     def gather(self, value: T) -> list[T]:
         """The values of all ranks, in their order."""
         gathered = [value] * self.size
@@ -85,8 +92,9 @@ class World:
         return gathered
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model as one replica of many: DDP over the parameters that train now."""
-        return model if self.size == 1 else DistributedDataParallel(model, gradient_as_bucket_view=True)
+        """The model as one replica of many: DDP over the parameters that train now. One that is shared out stays so."""
+        alone = self.size == 1 or isinstance(model, FSDPModule)
+        return model if alone else DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def update_model(
@@ -125,7 +133,7 @@ def update_model(
         for name, value in {"loss": result.loss.detach(), **result.logs}.items():
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     scaler.unscale_(optimizer)
-    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm)
+    norm = whole(nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm))
     finite = bool(torch.isfinite(norm))
     if not finite and not scaler.is_enabled():
         raise NotFiniteError(f"the gradient is not finite (loss {float(sums['loss']) / tokens})")
@@ -140,22 +148,42 @@ def update_model(
 
 def _gradients_kept_here(model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
     """Ranks exchange gradients once an update, at its last batch."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(task: Task[B], world: World) -> dict[str, float]:
     """The loss and the task's logs per target token over the development set; empty where there is none."""
     task.model.eval()
     sums: dict[str, Tensor] = {}
     tokens = 0
-    for batch in task.dev_batches():
+    for batch in _in_step(task, world) if isinstance(task.model, FSDPModule) else task.dev_batches():
         with world.autocast():
-            result = task.loss(task.model, batch)
+            result = task.loss(task.model, batch or _filler(task))
+        if batch is None:
+            continue
         tokens += result.count
         for name, value in {"loss": result.loss, **result.logs}.items():
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     task.model.train()
+    if isinstance(task.model, FSDPModule):
+        task.model.reshard()  # which else only a backward pass does
     totals = world.total_by_name({"tokens": float(tokens), **{name: float(value) for name, value in sums.items()}})
     counted = totals.pop("tokens")
     return {name: total / counted for name, total in totals.items()}
+
+
+def _in_step(task: Task[Any], world: World) -> Iterator[Any]:
+    """Development batches, and none while other ranks have more: where a model is shared out all compute together."""
+    batches = iter(task.dev_batches())
+    batch = next(batches, None)
+    while any(world.gather(batch is not None)):
+        yield batch
+        batch = next(batches, None)
+
+
+def _filler(task: Task[Any]) -> Any:
+    assert isinstance(task, Shaped), "only such tasks are shared out"
+    return task.example(Shape(1, 64, 8))
