@@ -90,6 +90,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
+        if func.name() == "mkldnn::_linear_pointwise":  # `xlst_ray.model.linear`
+            self.total += 2 * args[0].numel() * len(args[1])
         if formula is not None:
             self.total += formula(*args, **(kwargs or {}), out_val=out)
         return out
