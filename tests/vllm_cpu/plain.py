@@ -1,10 +1,12 @@
 """Plain `vllm.LLM.generate` over a model of ours: sentences as JSON on stdin, translations and seconds into a file."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+from processor_time import processor_seconds
 from vllm import LLM, SamplingParams
 
 
@@ -13,17 +15,16 @@ def main() -> None:
     sentences = json.load(sys.stdin)
     llm = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=160, max_num_seqs=32, disable_log_stats=True)
     tokenizer = llm.get_tokenizer()
-    began = time.monotonic()
+    llm.generate([{"prompt_token_ids": [1]}], SamplingParams(max_tokens=1), use_tqdm=False)
+    began, before = time.monotonic(), processor_seconds(os.getpid())
     prompts = [{"prompt_token_ids": tokenizer(f"{sentence}<sep>")["input_ids"]} for sentence in sentences]
     limits = [SamplingParams(temperature=0.0, max_tokens=len(sentence) + 16) for sentence in sentences]
-    prepared = time.monotonic() - began
-    llm.generate(prompts[:1], limits[:1], use_tqdm=False)
-    began = time.monotonic()
     outputs = [output.outputs[0] for output in llm.generate(prompts, limits, use_tqdm=False)]
-    seconds = prepared + time.monotonic() - began
+    seconds, after = time.monotonic() - began, processor_seconds(os.getpid())
     found = [" ".join(output.text.split()) if output.finish_reason == "stop" else None for output in outputs]
     tokens = sum(len(output.token_ids) for output in outputs)
-    Path(out).write_text(json.dumps({"translations": found, "seconds": seconds, "tokens": tokens}))
+    result = {"translations": found, "seconds": seconds, "tokens": tokens, "before": before, "after": after}
+    Path(out).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

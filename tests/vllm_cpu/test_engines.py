@@ -1,8 +1,6 @@
 """vLLM's CPU build, for real: one trained model by four ways must give one translation."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-import pyarrow.parquet as pq
 import pytest
 import torch
 from text_shards import read_labels, write_text_shards
@@ -155,33 +151,8 @@ def test_the_engine_behind_http_agrees_with_transformers(served: "Served", serve
     assert all(result.output_tokens > 0 for result in results)
 
 
-def test_an_engine_that_is_killed_costs_what_was_under_way(served: "Served", tmp_path: Path) -> None:
-    sentences = [f"{number} {sentence}" for number in range(10) for sentence in served.sentences]
-    write_text_shards(tmp_path / "shards", [sentences[start : start + 500] for start in range(0, 3000, 500)])
-    command = job(served, tmp_path / "shards", tmp_path / "labels", "buckets=16")
-    with subprocess.Popen(command) as process:
-        while not (before := kept_files(tmp_path)):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.02)  # between two looks
-        for child in psutil.Process(process.pid).children(recursive=True):
-            if "EngineCore" in child.name() or "EngineCore" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
-                break
-        else:
-            raise AssertionError("no engine found to kill")
-        process.wait(60 * MINUTES)
-    assert len(before) < 16, "the engine was killed too late"
-    assert process.returncode == 0
-    after = kept_files(tmp_path)
-    assert before.items() <= after.items()
-    texts = [text for path in after for text in pq.read_table(path)["text"].to_pylist()]
-    assert len(texts) == len(set(texts)) == len(set(sentences)), "each sentence is kept once"
-    rows = read_labels(tmp_path / "labels")
-    assert len(rows) == len(sentences)
-    assert {row["error"] for row in rows.values() if row["translation"] is None} <= {"too long"}
-
-
 def kept_files(folder: Path) -> dict[Path, int]:
+    """Files of translations, and when each was written."""
     return {path: path.stat().st_mtime_ns for path in folder.glob("translations/en-fi-*/*.parquet")}
 
 

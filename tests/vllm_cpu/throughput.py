@@ -1,4 +1,8 @@
-"""Engine vllm against plain `vllm.LLM.generate` over the same prompts, start-up aside. Run by `make bench-vllm`."""
+"""Engine vllm against plain `vllm.LLM.generate` over the same prompts, start-up aside. Run by `make bench-vllm`.
+
+Processor seconds stand beside the rates: on a machine that others use, too, they tell more. SENTENCES and RUNS in the
+environment set how much is done.
+"""
 
 import datetime
 import json
@@ -7,55 +11,79 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import Served, make_served
+from processor_time import processor_seconds, spent
 from test_engines import job
 from text_shards import read_labels, write_text_shards
 
 HERE = Path(__file__).parent
-REPEATS = 10  # of the sentences, spelled apart, so that the run is long against its ends
-RUNS = 3
+SENTENCES = int(os.environ.get("SENTENCES", "3000"))
+RUNS = int(os.environ.get("RUNS", "3"))
 SHARD_ROWS = 500
+SHOWN = 0.02  # share of the processor time that a process must have had, to be told
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds from the first answer to the last translation that is kept, CPU-seconds by process, translations."""
+
+    seconds: float
+    cpu: dict[str, float]
+    translations: list[str | None]
+
+    def line(self, side: str) -> str:
+        total = sum(self.cpu.values())
+        told = ", ".join(f"{name[:60]} {used:.1f}" for name, used in self.cpu.items() if used > SHOWN * total)
+        return f"{side}: {SENTENCES / self.seconds:.0f} sentences/s, {total:.1f} CPU-s ({told})"
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as place:
         folder = Path(place)
         served = make_served(folder)
-        sentences = [f"{number} {sentence}" for number in range(REPEATS) for sentence in served.sentences]
-        parts = [sentences[start : start + SHARD_ROWS] for start in range(0, len(sentences), SHARD_ROWS)]
+        sentences = [f"{number // len(served.sentences)} {served.sentences[number % len(served.sentences)]}"
+                     for number in range(SENTENCES)]  # fmt: skip
+        parts = [sentences[start : start + SHARD_ROWS] for start in range(0, SENTENCES, SHARD_ROWS)]
         write_text_shards(folder / "shards", parts)
         ours, plain = [], []
         for number in range(RUNS):
-            seconds, mine = _ours(served, folder, number)
-            ours.append(len(sentences) / seconds)
-            seconds, others = _plain(served, folder / "plain.json", sentences)
-            plain.append(len(sentences) / seconds)
-            same = sum(left == right for left, right in zip(mine, others, strict=True))
-            assert same > 0.99 * len(sentences), f"only {same} of {len(sentences)} translations are the same"
-            print(f"run {number}: ours {ours[-1]:.0f} sentences/s, plain {plain[-1]:.0f}, {same} translations the same")
-    mine, other = statistics.median(ours), statistics.median(plain)
+            ours.append(_ours(served, folder, number))
+            plain.append(_plain(served, folder / "plain.json", sentences))
+            same = sum(map(str.__eq__, map(str, ours[-1].translations), map(str, plain[-1].translations)))
+            assert same > 0.99 * SENTENCES, f"only {same} of {SENTENCES} translations are the same"
+            print(f"run {number}, {same} translations the same\n  {ours[-1].line('engine vllm')}", flush=True)
+            print(f"  {plain[-1].line('vllm.LLM.generate')}", flush=True)
+    rates = [statistics.median(SENTENCES / run.seconds for run in side) for side in (ours, plain)]
+    cpu = [statistics.median(sum(run.cpu.values()) for run in side) for side in (ours, plain)]
     print(
-        f"{datetime.date.today()}: {len(sentences)} sentences, medians of {RUNS} runs in turn: engine vllm {mine:.0f}"
-        f" sentences/s, vllm.LLM.generate {other:.0f}, ratio {mine / other:.2f}; load {os.getloadavg()[0]:.1f}"
+        f"{datetime.date.today()}: {SENTENCES} sentences, medians of {RUNS} runs in turn: engine vllm {rates[0]:.0f}"
+        f" sentences/s, vllm.LLM.generate {rates[1]:.0f}, ratio {rates[0] / rates[1]:.2f}; CPU-s {cpu[0]:.1f} and"
+        f" {cpu[1]:.1f}, ratio {cpu[1] / cpu[0]:.2f}; load {os.getloadavg()[0]:.1f}"
     )
 
 
-def _ours(served: Served, folder: Path, number: int) -> tuple[float, list[str | None]]:
-    """Seconds from the engine's first answer to the last translation that is kept, and the translations by row."""
+def _ours(served: Served, folder: Path, number: int) -> Run:
     out = folder / f"run-{number}" / "labels"
-    subprocess.run(job(served, folder / "shards", out), check=True)
+    looks: dict[str, dict[str, float]] = {}
+    with subprocess.Popen(job(served, folder / "shards", out), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            for moment in ("vLLM is ready", f" {SENTENCES:,}/{SENTENCES:,} sentences"):
+                if moment in line:
+                    looks[moment] = processor_seconds(process.pid)
+    assert process.returncode == 0
     seconds = json.loads((out / "manifest.json").read_text())["counts"]["translation"]["engine_seconds"]
     rows = sorted(read_labels(out).items(), key=lambda row: [int(part) for part in row[0].split("-")])
-    return seconds, [row["translation"] for _, row in rows]
+    return Run(seconds, spent(*looks.values()), [row["translation"] for _, row in rows])
 
 
-def _plain(served: Served, out: Path, sentences: list[str]) -> tuple[float, list[str | None]]:
+def _plain(served: Served, out: Path, sentences: list[str]) -> Run:
     command = [sys.executable, str(HERE / "plain.py"), str(served.folder), str(out)]
     subprocess.run(command, input=json.dumps(sentences), text=True, check=True)
     result = json.loads(out.read_text())
-    return result["seconds"], result["translations"]
+    return Run(result["seconds"], spent(result["before"], result["after"]), result["translations"])
 
 
 if __name__ == "__main__":

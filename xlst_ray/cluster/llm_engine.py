@@ -56,8 +56,35 @@ def build_engine(
         preprocess_map_kwargs={"num_cpus": SMALL},
         postprocess_map_kwargs={"num_cpus": SMALL},
     )
-    place(processor.get_stage_by_name(STAGE).map_batches_kwargs, bundles, engine_nodes(cluster))
+    stage = processor.get_stage_by_name(STAGE)
+    stage.fn = _without_streaming(stage.fn)
+    place(stage.map_batches_kwargs, bundles, engine_nodes(cluster))
     return processor
+
+
+def _without_streaming(engine: type[Any]) -> type[Any]:
+    """Ray Data LLM's engine, whose answers come once they are whole.
+
+    It asks vLLM for what there is after every token, which nobody reads: of each sentence and token an object is made
+    and a task is woken, in the one process that feeds the engine. What would turn it off (`output_kind`) is no value
+    that a row could carry, so it is set on the way. `LLM.generate` sets it, too.
+    """
+
+    class Whole(engine):  # type: ignore[misc]  # known when it runs
+        def __init__(self, *given: Any, **named: Any) -> None:
+            from vllm.sampling_params import RequestOutputKind
+
+            super().__init__(*given, **named)
+            prepare = self.llm._prepare_llm_request
+
+            async def prepare_whole(row: dict[str, Any]) -> Any:
+                request = await prepare(row)
+                request.params.output_kind = RequestOutputKind.FINAL_ONLY
+                return request
+
+            self.llm._prepare_llm_request = prepare_whole
+
+    return Whole
 
 
 def engine_arguments(options: EngineOptions, cluster: ClusterOptions, length: int) -> dict[str, Any]:
