@@ -212,7 +212,9 @@ def test_a_dry_run_translates_its_sample_alone_and_tells_what_the_whole_takes(
     given = arguments(server, tmp_path / "shards", tmp_path / "labels", "price.input=1000", "price.output=2000")
     assert start([*given, "--dry-run"]) == 0
     assert not server.asked
-    assert "600 rows, 423 distinct sentences, 423 of them to translate" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "600 rows, 423 distinct sentences, 423 of them to translate" in out
+    assert "with --limit 200 so many are translated as a sample" in out
     assert start([*given, "--limit", "40", "--dry-run"]) == 0
     assert sum(server.asked.values()) == 40
     out = capsys.readouterr().out

@@ -220,6 +220,12 @@ def test_a_slow_answer_is_a_timeout(server: Server) -> None:
     assert results[0].text == "A"
 
 
+def test_a_few_sentences_that_all_fail_are_their_own_errors_while_the_server_answers(server: Server) -> None:
+    server.faults = {name: [status(503)] * 2 for name in "ab"}
+    results = translator(server, http={"retries": 1, "backoff": 0.01}).translate(["a", "b"])
+    assert results == [Translation(None, "error", "HTTP 503")] * 2
+
+
 def test_retry_after_is_waited_for_and_has_a_bound(server: Server) -> None:
     server.faults["a"] = [status(429, retry_after="1")]
     began = time.monotonic()

@@ -87,13 +87,20 @@ class HttpLLM:
                 return answer
             setback = answer
         self._failures += 1
-        if self._failures >= min(FAILURES_IN_A_ROW, sentences):
+        if self._failures >= FAILURES_IN_A_ROW or (self._failures >= sentences and await self._is_gone(client)):
             raise TranslationError(
                 f"{self._failures} sentences in a row got no answer, the last one for: {setback.reason}",
                 where=self._url,
                 hint="is the server up, and http.concurrency not too much for it? The same command goes on from here",
             )
         return Translation(None, "error", setback.reason)
+
+    async def _is_gone(self, client: httpx2.AsyncClient) -> bool:
+        """Whether the server answers nothing at all: where there were few sentences, it may have been their fault."""
+        try:
+            return (await client.get(f"{self._url}/models")).status_code >= 500
+        except httpx2.TransportError:
+            return True
 
     async def _attempt(
         self, client: httpx2.AsyncClient, url: str, body: dict[str, Any], sentence: str

@@ -61,9 +61,9 @@ class TranslationMeter:
     def line(self) -> str:
         """Such as `translate en-ka (http)  512/2,000 sentences, 31/s, 810 tokens/s written, engines busy 97 %, ...`."""
         seconds, left = self.seconds, self._pending - self.sentences
-        parts = [f"{self.sentences:,}/{self._pending:,} {self._unit}", f"{self.sentences / seconds:,.0f}/s"]
+        parts = [f"{self.sentences:,}/{self._pending:,} {self._unit}", f"{_rate(self.sentences / seconds)}/s"]
         if self.output_tokens:
-            parts.append(f"{self.output_tokens / seconds:,.0f} tokens/s written")
+            parts.append(f"{_rate(self.output_tokens / seconds)} tokens/s written")
         parts.append(f"engines busy {100 * self.engine_seconds / (seconds * self._engines):.0f} %")
         if self._reasons:
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self._reasons.most_common())
@@ -124,6 +124,10 @@ def forecast(
         parts.append(f"{hours * engines * gpus:,.1f} GPU-hours")
     parts.append(f"cost {_money(cost)}" if cost else "no price given")
     yield f"the whole, by that: {', '.join(parts)}"
+
+
+def _rate(a_second: float) -> str:
+    return f"{a_second:,.0f}" if a_second >= 10 else f"{a_second:.2g}"
 
 
 def _money(amount: float) -> str:

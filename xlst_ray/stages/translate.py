@@ -237,6 +237,8 @@ def estimate(
             samples = [pair for part in done for pair in part["samples"]]
             for line in forecast(samples, meter, missing, engines(cluster), cluster.translator_gpus, price):
                 say(line)
+        elif missing:
+            say("with --limit 200 so many are translated as a sample, which tells tokens, time and cost of the whole")
 
 
 def _items(found: Sequence[Survey], budget: float | None) -> list[dict[str, Any]]:
