@@ -147,6 +147,7 @@ def test_replicas_are_sent_to_the_nodes_of_their_role(ray_cluster: None, gpus: i
         cluster = ClusterOptions(by_role=by_role, translator_gpus=gpus)
         processor = llm_engine.build_engine("/models/x", 512, OPTIONS, cluster, lambda row: row)
         stages[by_role] = processor.get_stage_by_name(llm_engine.STAGE).get_dataset_map_batches_kwargs(1, "x")
+        assert stages[by_role].get("num_gpus", 0) == (gpus if gpus == 1 else 0), "of several, their group has them"
     assert stages[True]["label_selector"] == {ROLE_LABEL: role}
     assert "label_selector" not in stages[False]
     assert ("ray_remote_args_fn" in stages[True]) == (gpus > 1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import Served, make_served
-from processor_time import processor_seconds, spent
+from processor_time import ProcessorTime
 from test_engines import job
 from text_shards import read_labels, write_text_shards
 
@@ -67,23 +67,24 @@ def main() -> None:
 
 def _ours(served: Served, folder: Path, number: int) -> Run:
     out = folder / f"run-{number}" / "labels"
-    looks: dict[str, dict[str, float]] = {}
+    cpu: dict[str, float] = {}
     with subprocess.Popen(job(served, folder / "shards", out), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
-            for moment in ("vLLM is ready", f" {SENTENCES:,}/{SENTENCES:,} sentences"):
-                if moment in line:
-                    looks[moment] = processor_seconds(process.pid)
+            if "vLLM is ready" in line:
+                watch = ProcessorTime(process.pid)
+            if f" {SENTENCES:,}/{SENTENCES:,} sentences" in line:
+                cpu = watch.stop()
     assert process.returncode == 0
     seconds = json.loads((out / "manifest.json").read_text())["counts"]["translation"]["engine_seconds"]
     rows = sorted(read_labels(out).items(), key=lambda row: [int(part) for part in row[0].split("-")])
-    return Run(seconds, spent(*looks.values()), [row["translation"] for _, row in rows])
+    return Run(seconds, cpu, [row["translation"] for _, row in rows])
 
 
 def _plain(served: Served, out: Path, sentences: list[str]) -> Run:
     command = [sys.executable, str(HERE / "plain.py"), str(served.folder), str(out)]
     subprocess.run(command, input=json.dumps(sentences), text=True, check=True)
     result = json.loads(out.read_text())
-    return Run(result["seconds"], spent(result["before"], result["after"]), result["translations"])
+    return Run(result["seconds"], result["cpu"], result["translations"])
 
 
 if __name__ == "__main__":

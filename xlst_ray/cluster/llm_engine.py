@@ -57,8 +57,9 @@ def build_engine(
         postprocess_map_kwargs={"num_cpus": SMALL},
     )
     stage = processor.get_stage_by_name(STAGE)
-    stage.fn = _without_streaming(stage.fn)
     place(stage.map_batches_kwargs, bundles, engine_nodes(cluster))
+    # A copy: by an assignment the stage would work out anew what it asks of the cluster, from what it has given away.
+    processor.stages[STAGE] = stage.model_copy(update={"fn": _without_streaming(stage.fn)})
     return processor
 
 
