@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from text_shards import read_labels, write_text_shards
+from vllm_jobs import MINUTES, job, kept_files, run
 
 from xlst_ray.mt.engines import open_translator
 from xlst_ray.mt.options import EngineOptions
@@ -20,27 +21,8 @@ from xlst_ray.mt.options import EngineOptions
 if TYPE_CHECKING:
     from conftest import Served
 
-JOB = Path(__file__).parent.parent.parent / "jobs" / "pseudo_label.py"
 NEARLY_TIED = 1e-3  # nats between the two best tokens, in float32
 LONG = "the old cat " * 60  # is longer than the model
-MINUTES = 15  # that nothing here may take, a loaded machine considered
-
-
-def job(served: "Served", shards: Path, out: Path, *further: str) -> list[str]:
-    return [
-        sys.executable, str(JOB), f"shards={shards}", f"out={out}", "target=fi", "engine.engine=vllm",
-        f"engine.path={served.folder}", "engine.prompt.preset=trained-lm", "engine.max_new_tokens_ratio=1.0",
-        "engine.vllm.dtype=float32", "engine.vllm.max_num_seqs=32", "engine.vllm.timeout=600", "cluster.address=local",
-        "cluster.cpus=2", "cluster.translator_cpus=0.5", "scores=false", *further,
-    ]  # fmt: skip
-
-
-def run(command: Sequence[str]) -> tuple[int, str]:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60 * MINUTES
-    )
-    print(done.stdout)
-    return done.returncode, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +30,7 @@ def in_the_job(served: "Served", tmp_path_factory: pytest.TempPathFactory) -> li
     """Engine 1, Ray Data LLM: the label rows of the sentences, one that is too long, and one that is not there."""
     folder = tmp_path_factory.mktemp("in-the-job")
     write_text_shards(folder / "shards", [served.sentences, [LONG, ""]])
-    code, out = run(job(served, folder / "shards", folder / "labels", "buckets=4"))
+    code, out = run(job(served.folder, folder / "shards", folder / "labels", "buckets=4"))
     assert code == 0
     assert "vLLM is ready" in out
     rows = read_labels(folder / "labels")
@@ -151,15 +133,10 @@ def test_the_engine_behind_http_agrees_with_transformers(served: "Served", serve
     assert all(result.output_tokens > 0 for result in results)
 
 
-def kept_files(folder: Path) -> dict[Path, int]:
-    """Files of translations, and when each was written."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob("translations/en-fi-*/*.parquet")}
-
-
 def test_a_model_that_does_not_fit_ends_the_job_with_one_line(served: "Served", tmp_path: Path) -> None:
     write_text_shards(tmp_path / "shards", [served.sentences[:4]])
     small = ["engine.vllm.engine={num_gpu_blocks_override: 1}", "engine.vllm.max_model_len=160"]
-    code, out = run(job(served, tmp_path / "shards", tmp_path / "labels", *small))
+    code, out = run(job(served.folder, tmp_path / "shards", tmp_path / "labels", *small))
     assert code == 2
     (line,) = [line for line in out.splitlines() if line.startswith("error: ")]
     assert "vLLM failed" in line
@@ -173,7 +150,7 @@ def test_a_missing_tokenizer_is_said_before_anything_starts(served: "Served", tm
     for path in served.folder.iterdir():
         if not path.name.startswith("tokenizer"):
             (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
-    code, out = run(job(served, tmp_path / "shards", tmp_path / "labels", f"engine.path={tmp_path / 'model'}"))
+    code, out = run(job(served.folder, tmp_path / "shards", tmp_path / "labels", f"engine.path={tmp_path / 'model'}"))
     assert code == 2
     assert "has no tokenizer" in out
     assert not (tmp_path / "translations").exists()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from test_engines import MINUTES, job, kept_files
 from text_shards import read_labels, write_text_shards
+from vllm_jobs import MINUTES, job, kept_files
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -35,7 +35,7 @@ class Labelled:
         self.sentences = [f"{number} {sentence}" for number in range(10) for sentence in served.sentences]
         shards = [self.sentences[start : start + 500] for start in range(0, len(self.sentences), 500)]
         write_text_shards(folder / "shards", shards)
-        self.command = job(served, folder / "shards", folder / "labels", f"buckets={BUCKETS}")
+        self.command = job(served.folder, folder / "shards", folder / "labels", f"buckets={BUCKETS}")
 
     def interrupt(self, victim: Callable[[psutil.Process], bool]) -> tuple[int, dict[Path, int]]:
         """Run the job and kill a process of it once something is kept: its exit code, and what was kept by then."""

@@ -11,8 +11,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 from ray.util.state import list_actors
-from test_engines import kept_files
 from text_shards import read_labels, write_text_shards
+from vllm_jobs import kept_files
 
 from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
 from xlst_ray.mt.options import EngineOptions

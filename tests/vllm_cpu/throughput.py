@@ -16,8 +16,8 @@ from pathlib import Path
 
 from conftest import Served, make_served
 from processor_time import ProcessorTime
-from test_engines import job
 from text_shards import read_labels, write_text_shards
+from vllm_jobs import job
 
 HERE = Path(__file__).parent
 SENTENCES = int(os.environ.get("SENTENCES", "3000"))
@@ -68,7 +68,7 @@ def main() -> None:
 def _ours(served: Served, folder: Path, number: int) -> Run:
     out = folder / f"run-{number}" / "labels"
     cpu: dict[str, float] = {}
-    with subprocess.Popen(job(served, folder / "shards", out), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(job(served.folder, folder / "shards", out), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             if "vLLM is ready" in line:
                 watch = ProcessorTime(process.pid)
