@@ -1,4 +1,4 @@
-"""vLLM in the job under kill -9: of its driver, of each kind of process below it, and of a node."""
+"""vLLM in the job under kill -9: of its driver, of its engine, and of the process that keeps what comes."""
 
 import json
 import os
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 BUCKETS = 16
 PROCESSES = {
     "engine core": "EngineCore",
-    "replica": "vLLMEngineStageUDF",
     "keeper of portions": "_Keeper",
-    "maker of prompts": "_Prompts",
 }
 
 
