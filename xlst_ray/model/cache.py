@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xlst_ray.model.attention import KeysValues
 
-_ROOM = 32  # steps that there is room for at first; it doubles when it is full
+_ROOM = 64  # steps that there is room for at first; it doubles when it is full
 
 
 class DecoderCache:

@@ -56,7 +56,8 @@ class Subsampler(nn.Module):
         for conv, stride in zip(self.conv_layers, self.strides, strict=True):
             x = F.glu(conv(x.masked_fill(~valid(lengths, x.shape[2])[:, None], 0)), dim=1)
             lengths = steps(lengths, stride)
-        return x.transpose(1, 2), lengths
+        # In one piece, or every sum of residuals behind it would be laid out as the convolution's result is.
+        return x.transpose(1, 2).contiguous(), lengths
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Encoder steps S of utterances of `lengths` frames."""
