@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
-PEERS = ("torchaudio", "kaldi-native-fbank", "lhotse", "webdataset", "transformers")
+PEERS = ("torchaudio", "kaldi-native-fbank", "lhotse", "webdataset", "transformers", "speechbrain")
 OURS = ("xlst-ray", "torch", "ray", "pyarrow", "numpy", "soundfile")
 
 

@@ -30,7 +30,19 @@ def bench() -> list[Row]:
         save_speech2text(Path(folder), model)
         theirs = Speech2TextForConditionalGeneration.from_pretrained(folder).eval()
     features = torch.randn(UTTERANCES, 100 * SECONDS, 80)
-    return compare(
+    lengths = torch.full((UTTERANCES,), features.shape[1])
+    encoders = compare(
+        f"its encoder alone, states the same to {TOLERANCE:g}",
+        {
+            "ours": _inference(lambda: model.encode(features, lengths).states),
+            "transformers": _inference(lambda: theirs.model.encoder(features).last_hidden_state),
+        },
+        amount=float(UTTERANCES * SECONDS),
+        unit="audio-s",
+        equal=lambda one, other: torch.allclose(one, other, atol=TOLERANCE),
+        runs=3,
+    )
+    return encoders + compare(
         f"beam {BEAM}: {UTTERANCES} x {SECONDS} s, {TOKENS} tokens each, size s, the same best hypotheses, "
         f"scores to {TOLERANCE:g}",
         {"ours": ours(model, features), "transformers generate": foreign(theirs, features)},
@@ -39,6 +51,10 @@ def bench() -> list[Row]:
         equal=_equal,
         runs=3,
     )
+
+
+def _inference(work: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    return torch.inference_mode()(work)
 
 
 def ours(model: S2TModel, features: torch.Tensor) -> Callable[[], Found]:

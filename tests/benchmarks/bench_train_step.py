@@ -1,4 +1,4 @@
-"""An update of a model of size s: ours, and transformers' Speech2Text with our weights: audio-seconds a CPU-second."""
+"""An update in size s: ours, transformers' Speech2Text and SpeechBrain's Transformer, with the same weights."""
 
 import tempfile
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import Row, compare
+from peers import peer
+from speechbrain_model import SpeechBrainModel
 
 import xlst_ray.audio._torchaudio  # noqa: F401  # transformers imports torchaudio, which needs this beside a CPU torch
 from xlst_ray.batches.batch import Batch
@@ -27,15 +29,19 @@ def bench() -> list[Row]:
     rows = []
     for dropout in (0.1, 0.0):
         model, theirs = models(dropout)
+        sides = {"ours": ours(model), "transformers Speech2Text": foreign(theirs)}
+        speechbrain, name = peer("speechbrain", "speechbrain")
+        if speechbrain is not None:
+            sides[f"{name} TransformerASR"] = brain(SpeechBrainModel(models(dropout)[0]))
         allowed = TOLERANCE if dropout == 0 else 0.1  # whose masks differ
         rows += compare(
             f"train step: {UTTERANCES} x {SECONDS} s, {TOKENS} tokens, size s, dropout {dropout:g}, "
             f"losses the same to {allowed:g}",
-            {"ours": ours(model), "transformers Speech2Text": foreign(theirs)},
+            sides,
             amount=float(UTTERANCES * SECONDS),
             unit="audio-s",
             equal=lambda one, other, allowed=allowed: abs(one - other) < allowed,
-            runs=2,
+            runs=3,
         )
     return rows
 
@@ -71,12 +77,26 @@ def foreign(model: torch.nn.Module) -> Callable[[], float]:
     one = batch()
     features = torch.from_numpy(one.features).float()
     labels = torch.from_numpy(one.targets).masked_fill(torch.from_numpy(one.targets) == PAD, -100)
+    return _update(model, lambda: model(features, labels=labels).loss)
+
+
+def brain(model: SpeechBrainModel) -> Callable[[], float]:
+    from speechbrain.nnet.losses import nll_loss
+
+    one = batch()
+    features, targets = torch.from_numpy(one.features).float(), torch.from_numpy(one.targets)
+    inputs = targets.roll(1, dims=1)
+    inputs[:, 0] = EOS
+    return _update(model, lambda: nll_loss(model(features, inputs), targets, torch.ones(len(targets))))
+
+
+def _update(model: torch.nn.Module, loss_of: Callable[[], torch.Tensor]) -> Callable[[], float]:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def work() -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = model(features, labels=labels).loss
+        loss = loss_of()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIONS.clip_norm)
         optimizer.step()
