@@ -1,4 +1,4 @@
-"""Being asked to end by SIGTERM: what a job does then. Training saves itself first."""
+"""Being asked to end by SIGTERM, and being told that a node will go: training writes a checkpoint first."""
 
 import signal
 import threading
@@ -78,13 +78,27 @@ class StopFlag:
 
 
 class Wishes:
-    """What a training worker under Ray Train is asked for between updates; of one mind on all ranks."""
+    """What a training worker under Ray Train is asked for between updates; of one mind on all ranks.
 
-    def __init__(self, flag: StopFlag, rank: int) -> None:
-        self._flag, self._rank = flag, rank
+    A node of its workers may be drained: by an autoscaler, by what watches for a provider's notice, `ray drain-node`.
+    Then a checkpoint is written at once, and training goes on. When the node is to be gone Ray Train starts it again on
+    others, from its newest checkpoint; that is no failure, and `max_failures` does not count it.
+    """
+
+    def __init__(self, flag: StopFlag, rank: int, title: str) -> None:
+        self._flag, self._rank, self._title = flag, rank, title
+        self._leaving: set[str] = set()  # nodes whose notice was heard
 
     def __call__(self, update: int) -> Wish:
         if update % UPDATES_BETWEEN_LOOKS:
             return Wish.GO_ON
-        stop = broadcast_from_rank_zero(self._flag.is_raised() if self._rank == 0 else None)
-        return Wish.STOP if stop else Wish.GO_ON
+        if broadcast_from_rank_zero(self._flag.is_raised() if self._rank == 0 else None):
+            return Wish.STOP
+        notice = ray.train.get_preemption_info()  # that of rank 0, on all
+        leaving = set() if notice is None else set(notice.preempted_node_ids) - self._leaving
+        if not leaving:
+            return Wish.GO_ON
+        self._leaving |= leaving
+        if self._rank == 0:
+            say(f"{self._title}: {len(leaving)} nodes will be taken away: a checkpoint of update {update} first")
+        return Wish.SAVE

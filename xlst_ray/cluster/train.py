@@ -238,7 +238,7 @@ def _worker(config: dict[str, Any]) -> None:
             delete_local_checkpoint_after_upload=True,
         )
 
-    wishes = Wishes(config["flag"], world.rank)
+    wishes = Wishes(config["flag"], world.rank, job.title)
     observer = Observer(partial(_tell, job.title), report, wishes, partial(_keep_dump, config["folder"]))
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary, suppress(Stopped):
         resume = None if start is None else _fetch(start, Path(temporary) / "resume")

@@ -21,6 +21,7 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
 from xlst_ray.cluster.train import OnValidation
 from xlst_ray.errors import TrainingError, XlstError
+from xlst_ray.progress import say
 from xlst_ray.sweep.fit import Need, Node, choose_concurrency
 from xlst_ray.sweep.journal import Journal, Record
 from xlst_ray.sweep.options import SearchOptions
@@ -191,6 +192,10 @@ class _Book(tune.Callback):  # type: ignore[misc]  # Ray is untyped here
         record = self.records[text]
         if record.state == "running" and "validation" in result:
             self._keep(text, record.heard(result["validation"], result["time_this_iter_s"]))
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[Any], trial: Any, **_: Any) -> None:
+        record, cause = self.records[trial.config["assignment"]], type(trial.get_pickled_error()).__name__
+        say(f"trial {record.number} was lost after update {record.trained} ({cause}): it goes on from its checkpoint")
 
     def on_trial_complete(self, iteration: int, trials: Sequence[Any], trial: Any, **_: Any) -> None:
         text, last = trial.config["assignment"], trial.last_result
