@@ -1,4 +1,4 @@
-"""One Ray cluster for all tests that need one: starting it takes seconds."""
+"""One Ray cluster for the tests that need one: starting it takes seconds."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no fail
 settings.load_profile("untimed")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it stays from module to module, but for those that have clusters of their own
 def ray_cluster() -> None:
     from xlst_ray.cluster.options import ClusterOptions
     from xlst_ray.cluster.session import connect

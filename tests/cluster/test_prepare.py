@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import ray
 import tones
-from ray.cluster_utils import Cluster
 
 from xlst_ray import storage
 from xlst_ray.audio.decode import encode_flac
@@ -23,6 +21,9 @@ from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.options import ShardOptions
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.stage import run_stage
+
+sys.path.insert(0, str(Path(__file__).parent))
+from simulated import ASKED, Nodes, wait_for
 
 JOB = Path(__file__).parents[2] / "jobs" / "prepare.py"
 ROWS = 150  # a shard each, so that what is killed is in the middle of them
@@ -134,27 +135,21 @@ def at_work() -> Iterator[int]:
 
 
 @pytest.mark.cluster
-def test_a_node_is_lost(corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
-    out, store = tmp_path / "out", 80 * 2**20  # bytes of each node's object store: the least that Ray takes
-    ray.shutdown()  # of other tests' cluster, where all are run together
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": store})
-    _, lost = (cluster.add_node(num_cpus=1, object_store_memory=store) for _ in range(2))
-    done = list[int]()
+def test_a_node_is_lost(
+    corpus: Path, undisturbed: Path, tmp_path: Path, nodes: Nodes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, done = tmp_path / "out", list[int]()
+    nodes.have(data=2)
 
     def lose() -> None:
-        while len(finished_shards(out)) < 5:
-            time.sleep(0.01)  # between two looks
-        cluster.remove_node(lost, allow_graceful=False)
+        wait_for(lambda: len(finished_shards(out)) >= 5)
+        nodes.lose(nodes.one())
         done.append(len(finished_shards(out)))
 
     losing = threading.Thread(target=lose, daemon=True)
-    try:
-        ray.init(address=cluster.address, logging_level="WARNING")
-        losing.start()
-        prepared(corpus, out, ClusterOptions(address=cluster.address))
-        losing.join()
-        assert done[0] < ROWS, "it was lost while there was work"
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    losing.start()
+    prepared(corpus, out, ASKED)
+    losing.join()
+    assert done[0] < ROWS, "it was lost while there was work"
     assert_same(out, undisturbed)
+    assert "1 nodes went away meanwhile" in capfd.readouterr().out

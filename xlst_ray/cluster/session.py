@@ -15,6 +15,11 @@ from xlst_ray.cluster.stop import signals_kept
 from xlst_ray.cluster.temporary import session_folder
 from xlst_ray.errors import ConfigError
 
+KNOCKED = (
+    "something listens there: if it is Ray, does it want a token (RAY_AUTH_MODE=token, with RAY_AUTH_TOKEN or "
+    "RAY_AUTH_TOKEN_PATH), and is it of this version?"
+)
+
 
 def connect(options: ClusterOptions) -> None:
     """Ray from here to the end of the process: the cluster it is in already, the one named, or one started here.
@@ -28,15 +33,18 @@ def connect(options: ClusterOptions) -> None:
         return
     _quieten()
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    hint: str | None = None
     try:
         with signals_kept():
             if address == "local":
                 _start_here(options)
             else:
                 _knock(address)
+                hint = KNOCKED
                 ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot reach the Ray cluster ({error})", where=f"cluster.address={address}") from None
+        where = f"cluster.address={address}"
+        raise ConfigError(f"cannot reach the Ray cluster ({error})", where=where, hint=hint) from None
 
 
 def _knock(address: str) -> None:
@@ -53,7 +61,7 @@ def _start_here(options: ClusterOptions) -> None:
             where="cluster",
             hint="name the cluster of cluster.yaml or deploy/ with cluster.address, or leave by_role out",
         )
-    with _address_known():
+    with address_known():
         ray.init(
             address="local",
             num_cpus=options.cpus,
@@ -65,7 +73,7 @@ def _start_here(options: ClusterOptions) -> None:
 
 
 @contextmanager
-def _address_known() -> Iterator[None]:
+def address_known() -> Iterator[None]:
     """The cluster that starts within listens where the environment of all its processes says.
 
     Ray Train's cleaner would otherwise look through this machine's processes for one, and dies where it finds two.
