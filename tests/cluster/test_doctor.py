@@ -72,6 +72,7 @@ def test_an_engine_is_reached_or_not(server: str, status: int, fails: bool) -> N
 def test_an_engine_that_is_not_there_is_found(url: str) -> None:
     found = find(list(examine(DoctorOptions(engine=url, cluster=HERE))), "engine")
     assert found.failed
+    assert url in found.found
     assert "does the server run?" in found.advice
 
 

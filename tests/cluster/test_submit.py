@@ -75,7 +75,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
     """A cluster whose jobs succeed at once, in place of the one at the address; this folder goes along."""
     found = Cluster([["done\n"]] * 9, [(JobStatus.SUCCEEDED, 0)])
-    monkeypatch.setattr(submit, "JobSubmissionClient", lambda address: found)
+    monkeypatch.setattr(submit, "JobSubmissionClient", lambda address, headers: found)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text("name: x\n")
     return found
@@ -110,9 +110,13 @@ def test_a_value_that_is_passed_is_neither_shown_nor_kept(
     assert "s3cret" not in out + err + (tmp_path / RECORDS / "first.json").read_text()
 
 
-def test_resume_is_the_same_submission_under_another_name(cluster: Cluster, tmp_path: Path) -> None:
-    assert job().main(["name=first", "stop_seconds=7", "--", *COMMAND]) == 0
+def test_resume_is_the_same_submission_under_another_name(
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert job().main(["name=first", "stop_seconds=7", "follow=false", "--", *COMMAND]) == 0
+    assert "done" not in capfd.readouterr().out
     assert job().main(["resume=first"]) == 0
+    assert "done" in capfd.readouterr().out, "whether it is followed is not the submission's, but the call's"
     first, second = cluster.submitted
     assert first["submission_id"] != second["submission_id"]
     assert first["entrypoint"] == second["entrypoint"]

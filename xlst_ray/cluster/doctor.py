@@ -224,6 +224,8 @@ def probe_engine(url: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
             raise OSError(f"{url} answers with {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise OSError(f"{url} does not answer ({error.reason})") from None
     except ValueError:
         raise OSError(f"{url} is no URL") from None
 

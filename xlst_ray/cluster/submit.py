@@ -33,7 +33,9 @@ class SubmitOptions(Section):
         None, "dashboard of the cluster, `http://host:8265`; none: $RAY_API_SERVER_ADDRESS, else this machine's"
     )
     token_file: str | None = option(
-        None, "file with the cluster's token; none: $RAY_AUTH_TOKEN, $RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+        None,
+        "file with the cluster's token; none: with RAY_AUTH_MODE=token that of $RAY_AUTH_TOKEN, $RAY_AUTH_TOKEN_PATH "
+        "or ~/.ray/auth_token",
     )
     working_dir: str = option(".", "folder that is sent along and is the job's working folder")
     exclude: tuple[str, ...] = option((), "what of it stays here, as in .gitignore, besides .gitignore and .rayignore")
@@ -81,13 +83,13 @@ def submit(options: SubmitOptions, command: Sequence[str]) -> int:
 
 
 def _recorded(options: SubmitOptions) -> tuple[SubmitOptions, list[str]]:
-    """An earlier submission, with the address and token of this one where they are given."""
+    """An earlier submission, with the address and token of this one where they are given; followed as this one asks."""
     url = str(Path(options.working_dir).resolve() / RECORDS / f"{options.resume}.json")
     try:
         record = storage.read_json(url)
     except DataError as error:
         raise ConfigError(f"no such submission ({error.what})", where=url, hint="is working_dir the same?") from None
-    changes = {name: getattr(options, name) for name in {*options.model_fields_set, "working_dir"}}
+    changes = {name: getattr(options, name) for name in {*options.model_fields_set, "working_dir", "follow"}}
     return SubmitOptions.model_validate({**record["options"], **changes}), record["command"]
 
 
@@ -108,15 +110,16 @@ def _as_seen_from(folder: Path, command: Sequence[str]) -> list[str]:
 
 
 def _client(options: SubmitOptions) -> JobSubmissionClient:
-    if options.token_file is not None:
+    headers = None
+    if options.token_file is not None:  # Ray has read its environment already
         file = Path(options.token_file).expanduser()
         if not file.is_file():
             raise ConfigError(
                 "no such file", where=f"token_file={file}", hint="ray get-auth-token --generate makes one"
             )
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(file))
+        headers = {"Authorization": f"Bearer {file.read_text(encoding='utf-8').strip()}"}
     try:
-        return JobSubmissionClient(options.address)
+        return JobSubmissionClient(options.address, headers=headers)
     except AuthenticationError as error:
         raise ConfigError(
             f"refuses the token ({str(error).splitlines()[0]})",
