@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xlst_ray.batches.position import Position
-from xlst_ray.errors import Stopped, TrainingError
+from xlst_ray.errors import ConfigError, Stopped, TrainingError
 from xlst_ray.train.checkpoint import Learner, TrainState, list_checkpoints, load_checkpoint
 from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
@@ -99,6 +99,16 @@ def test_training_stops_after_validations_without_a_better_one(
     again = fit(resumed, options(**changes), tmp_path, QUIET, seed=0, resume=list_checkpoints(tmp_path)[-1])
     assert (again, resumed.taken) == (state, []), "a training that ended has nothing left to do"
     assert torch.equal(resumed.model.a, task.model.a), "and brings its weights"
+
+
+def test_what_lr_scale_names_learns_by_its_share_of_the_learning_rate(tmp_path: Path) -> None:
+    """Adam's first step is as long as the learning rate, whatever the gradient (Kingma & Ba 2015)."""
+    task = Points()
+    fit(task, options(updates=1, lr_scale={"a": 0.25, "*": 0.5}), tmp_path, QUIET, seed=0)
+    moved = [abs(value.item()) for value in (task.model.a, task.model.b)]
+    assert moved == pytest.approx([0.1 * 0.25, 0.1 * 0.5], rel=1e-5)
+    with pytest.raises(ConfigError, match=r"train.lr_scale: encoder.\* fits no parameter"):
+        fit(Points(), options(lr_scale={"encoder.*": 0.1}), tmp_path, QUIET, seed=0)
 
 
 def test_it_validates_and_saves_at_every_so_many_updates_and_at_the_last(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The training loop: updates, validations, checkpoints, early stopping, resume; in a plain process and under Ray."""
 
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,7 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
 
 from xlst_ray.batches.position import Position
-from xlst_ray.errors import Stopped, TrainingError
+from xlst_ray.errors import ConfigError, Stopped, TrainingError
 from xlst_ray.model.encoders import depths
 from xlst_ray.train.average import RunningAverage
 from xlst_ray.train.checkpoint import Learner, TrainState, load_checkpoint, save_checkpoint
@@ -187,11 +188,19 @@ def _prepare(task: Task[B], options: TrainOptions, world: World) -> Learner:
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> AdamW:
-    """AdamW, in which the layers of a pretrained encoder have shares of the learning rate."""
-    below = depths(model)
+    """AdamW, in which the layers of a pretrained encoder, and what `lr_scale` names, have shares of the learning rate.
+
+    Raises:
+        ConfigError: a pattern of `lr_scale` fits no parameter.
+    """
+    below, names = depths(model), [name for name, _ in model.named_parameters()]
+    if idle := [pattern for pattern in options.lr_scale if not fnmatch.filter(names, pattern)]:
+        hint = f"the modules here: {', '.join(name for name, _ in model.named_children())}"
+        raise ConfigError(f"{idle[0]} fits no parameter", where="train.lr_scale", hint=hint)
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault(options.layer_decay ** below.get(name, 0), []).append(parameter)
+        named = next((share for pattern, share in options.lr_scale.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
+        groups.setdefault(named * options.layer_decay ** below.get(name, 0), []).append(parameter)
     parameters = [{"params": members, _SHARE: share} for share, members in groups.items()]
     return AdamW(parameters, lr=options.lr, betas=options.betas, weight_decay=options.weight_decay, fused=True)
 

@@ -1,8 +1,8 @@
 """How a model is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from xlst_ray.config import Section, option
 
@@ -20,6 +20,12 @@ class TrainOptions(Section):
         added=True,
         gt=0,
         le=1,
+    )
+    lr_scale: dict[str, Annotated[float, Field(gt=0)]] = option(
+        {},
+        "pattern of parameter names, a shell's -> share of the learning rate, such as {'encoder.*': 0.1}; the first "
+        "that fits counts",
+        added=True,
     )
     weight_decay: float = option(0.0, "decoupled weight decay (AdamW)", ge=0)
     clip_norm: float = option(10.0, "largest gradient norm", gt=0)
