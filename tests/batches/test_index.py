@@ -112,6 +112,19 @@ def test_a_label_that_is_a_held_out_sentence_is_dropped(tmp_path: Path) -> None:
     assert index.row.tolist() == [1]
 
 
+def test_a_share_is_drawn_by_id_and_a_smaller_one_is_part_of_a_larger(tmp_path: Path) -> None:
+    texts = [["abc"] * 40, ["abc"] * 40]
+    shards = tones.write_shards(tmp_path, "train", *texts)
+    indices = {s: build_index(Source(shards, "train", share=s), TEXT, LIMITS) for s in (0.25, 0.5, 1.0)}
+    quarter, half, whole = (set(index.ids.to_pylist()) for index in indices.values())
+    assert quarter < half < whole
+    assert len(whole) == 80
+    assert abs(len(half) - 40) < 23, "5 standard deviations"
+    assert indices[0.5].counts["not drawn"] == 80 - len(half)
+    dev = tones.write_shards(tmp_path / "other", "dev", ["abc"] * 4)
+    assert len(build_index(Source(dev, "dev", share=0.01), TEXT, LIMITS)) == 4, "what is scored stays whole"
+
+
 def test_labels_of_other_shards_are_refused(tmp_path: Path) -> None:
     shards = tones.write_shards(tmp_path / "one", "train", ["abcd", "efgh"])
     other = tones.write_shards(tmp_path / "other", "train", ["abcd"])

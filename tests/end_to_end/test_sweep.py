@@ -60,6 +60,27 @@ def swept(
     return experiment, done
 
 
+def test_the_joint_arm_is_swept_and_its_best_is_what_another_job_takes(
+    tiny: Tiny, tmp_path: Path, ray_cluster: None
+) -> None:
+    """Mixture and shares of the learning rate, by module; with human labels, so that no MT model is trained."""
+    space = {"joint.batch.temperature": {"choice": [2.0]}, "joint.train.lr_scale.encoder.*": {"choice": [0.1, 0.5]}}
+    search = {"searcher": "grid", "stop": "none", "trials": 2, "space": space}
+    config = tiny(tmp_path, arms=["joint"], engines={}, search=search, cluster={"workers": 1, "worker_threads": 1})
+    experiment = Experiment.model_validate(config)
+    run_sweep(experiment)
+    found = results(experiment)
+    assert {record["state"] for record in found["records"]} == {"finished"}
+    folder = tmp_path / "runs" / "tiny"
+    command = [sys.executable, str(ROOT / "jobs" / "train.py"), "--config", str(folder / "best.yaml")]
+    subprocess.run([*command, "cluster.workers=0"], check=True, stdout=subprocess.DEVNULL)
+    winner = next(record for record in found["records"] if record["number"] == found["best"])
+    trial, alone = finished(winner["outcome"]["model"]), finished(str(folder / "best-model"))
+    assert alone.config == trial.config
+    assert alone.counts["dev"] == trial.counts["dev"]
+    assert alone.counts["kept"] > 24, "both languages' speech"
+
+
 def stages_of(workspace: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in workspace.glob("stages/*/manifest.json")}
 

@@ -101,6 +101,62 @@ def test_what_trials_share_is_made_once_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("finetune.transfer.modules", ["all", "encoder"]),
+        ("finetune.transfer.exclude", [[], ["decoder.output.*"]]),
+        ("finetune.transfer.freeze.encoder.*", [0, 50]),
+        ("finetune.train.lr", [1e-4, 1e-3]),
+        ("finetune.train.lr_scale.encoder.*", [0.1, 1.0]),
+        ("finetune.train.warmup", [10, 20]),
+        ("finetune.train.ctc_weight", [0.1, 0.3]),
+        ("finetune.augment.policy", ["none", "lb"]),
+        ("finetune.dropout", [0.0, 0.1]),
+        ("vocabulary.size", [50, 100]),
+        ("start", ["direct", "st-mt-lm", "joint-lm"]),
+        ("st.train.updates", [20000, 60000]),
+        ("engines.lm.share", [0.1, 1.0]),
+        ("engines.lm.scores", [False, True]),
+        ("engines.lm.keep.language", [0.02, 0.5]),
+        ("engines.lm.weight", [0.5, 2.0]),
+        ("joint.batch.temperature", [1.0, 3.0]),
+    ],
+)
+def test_what_a_transfer_is_made_of_may_vary(key: str, values: list[Any]) -> None:
+    config = {**CONFIG, "arms": [*CONFIG["arms"], "joint"]}
+    search = {"stop": "none", "searcher": "grid", "space": {key: {"choice": values}}}
+    experiment = Experiment.model_validate({**config, "search": search})
+    found = plan_sweep(experiment)
+    assert found.points == [{key: value} for value in values]
+    if key != "start":
+        assert [apply(experiment, point)[0].value_at(key) for point in found.points] == values
+
+
+def test_a_sweep_of_the_joint_arm_varies_the_joint_phase() -> None:
+    config = {**CONFIG, "arms": ["direct", "joint"], "joint": {"train": {"updates": 80, "warmup": 1, "lr": 1e-4}}}
+    config["joint"]["train"]["validate_every"] = 40
+    found = plan_sweep(Experiment.model_validate({**config, "search": {"preset": "transfer", "trials": 3}}))
+    assert found.grace == 40
+    assert {key.split(".")[0] for key in found.space.domains} == {"joint"}
+    assert found.space.domains["joint.train.warmup"].choice == (4, 8, 26)
+    assert found.space.domains["joint.batch.temperature"].choice == (1.0, 2.0, 5.0)
+
+
+def test_the_preset_of_filters_varies_the_labels_of_the_engine_that_starts() -> None:
+    found = plan({"preset": "filters", "trials": 12})
+    assert found.points is not None
+    assert len(found.bases) == 13, "each trial has an ST model of its own, and so has the configuration as it stands"
+    assert {key.removeprefix("engines.lm.").split(".")[0] for key in found.space.domains} == {"share", "scores", "keep"}
+    for point in found.points:
+        thresholds = [key for key in point if ".keep." in key]
+        assert bool(thresholds) == point["engines.lm.scores"], "thresholds count where scores do"
+    with pytest.raises(
+        ConfigError, match=r"search.start: the preset filters varies the labels of an engine, and direct"
+    ):
+        plan({"preset": "filters", "start": "direct"})
+
+
 def test_an_assignment_changes_its_keys_and_nothing_else() -> None:
     experiment = Experiment.model_validate({**CONFIG, "search": {"space": LR}})
     assignment = {"finetune.train.lr": 2e-3, "finetune.transfer.freeze.encoder.*": 50, "start": "direct"}

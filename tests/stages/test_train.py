@@ -1,6 +1,7 @@
 """A training that starts from a checkpoint in transformers' Speech2Text layout."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from text_shards import write_text_shards
 
 from xlst_ray.audio.augment import AugmentOptions
+from xlst_ray.batches.index import Source
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.errors import ConfigError, TrainingError, TransferError
@@ -113,15 +115,24 @@ def test_a_conformer_takes_over_the_decoder_and_the_subsampler(
             torch.testing.assert_close(trained[name.removeprefix("model.")], tensor, atol=1e-7, rtol=0)
 
 
-def test_a_vocabulary_is_of_the_labels_that_are_kept(tmp_path: Path) -> None:
+KEEP = KeepOptions(**{**dict.fromkeys(NAMES), "script": 0.8})
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> tuple[str, str]:
+    """Shards, and labels with scores, of which `KEEP` refuses one."""
     shards, labels, alone = f"{tmp_path}/shards", f"{tmp_path}/labels", ClusterOptions(translators=0)
     write_text_shards(shards, [["the cat sleeps", "the dog barks"]])
     (tmp_path / "pairs.tsv").write_text("en\tfi\nthe cat sleeps\tkissa nukkuu\nthe dog barks\tщщщщ\n")
     engine = EngineOptions(engine="phrasebook", table=f"{tmp_path}/pairs.tsv")
     labelling = open_labelling(LabelOptions(engine=engine), shards, ["fi"], labels, None, alone)
     labelling.run()
-    keep = KeepOptions(**{**dict.fromkeys(NAMES), "script": 0.8})
-    score_and_report(shards, labels, keep, QualityOptions(), f"{tmp_path}/translations", alone)
+    score_and_report(shards, labels, KEEP, QualityOptions(), f"{tmp_path}/translations", alone)
+    return shards, labels
+
+
+def test_a_vocabulary_is_of_the_labels_that_are_kept(labelled: tuple[str, str], tmp_path: Path) -> None:
+    shards, labels = labelled
     pieces = [
         read_vocabulary(
             speech_data(
@@ -129,10 +140,23 @@ def test_a_vocabulary_is_of_the_labels_that_are_kept(tmp_path: Path) -> None:
                 held_out=None, out=f"{tmp_path}/out", keep=chosen,
             ).vocabulary
         ).pieces
-        for chosen in (None, keep)
+        for chosen in (None, KEEP)
     ]  # fmt: skip
     assert ["щ" in some for some in pieces] == [True, False]
     assert all("k" in some for some in pieces)
+
+
+def test_which_labels_are_trained_on_is_part_of_what_a_training_is(
+    labelled: tuple[str, str], checkpoint: Path, tmp_path: Path
+) -> None:
+    """Alone, and beside other speech."""
+    shards, labels = labelled
+    options = [{}, {"keep": KEEP}, {"share": 0.5}, {"share": 0.25, "keep": KEEP}]
+    sources = [Source(shards, "train", labels, **more) for more in options]
+    data = [SpeechData(source, Source(shards, "dev"), "fi", str(checkpoint)) for source in sources]
+    data += [replace(data[0], further={"more": (source, "fi")}) for source in sources]
+    data += [replace(data[0], further={"more": (replace(sources[0], weight=2.0), "fi")})]
+    assert len({describe_training("train", OPTIONS, some, 1, 1).fingerprint for some in data}) == 9
 
 
 def test_what_a_failed_update_leaves_stays_in_the_folder_of_the_training(data: SpeechData, tmp_path: Path) -> None:

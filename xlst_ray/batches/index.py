@@ -5,6 +5,7 @@ epoch is made from it. Columns, not objects: tens of millions of rows are a few 
 Legend: N utterances, S shards, U tokens of one utterance.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,7 @@ class Source:
         labels: label folder whose translations are the targets; none: the transcripts are.
         weight: how often it is met, beside other sources of its size.
         keep: thresholds on the labels' scores; none: every label is used.
+        share: of the training utterances that are used, drawn by their ids: a smaller share is part of a larger.
         states: folder of a frozen encoder's states, which are read in place of the audio; none: filterbanks of it.
     """
 
@@ -57,6 +59,7 @@ class Source:
     weight: float = 1.0
     keep: KeepOptions | None = None
     states: str | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,8 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
                 reason = f"label refused: {refusal}"
             elif reason is None and source.split == "train" and text.leaked(sentence):
                 reason = "held-out sentence"
+            elif reason is None and source.split == "train" and not _drawn(name, source.share):
+                reason = "not drawn"
             counts[reason or "kept"] += 1
             if reason is None:
                 total_seconds += seconds
@@ -267,6 +272,11 @@ def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | 
         if source.keep is not None:
             refused = read_refusals(url, source.labels, ids, source.keep)
     yield from zip(ids, seconds, frames, sentences, refused, strict=True)
+
+
+def _drawn(name: str, share: float) -> bool:
+    """Whether an utterance belongs to a share: the same ones on every machine, a smaller share within a larger."""
+    return share == 1.0 or int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) < share * 2**64
 
 
 def _untargeted(tokens: list[int]) -> str | None:

@@ -1,11 +1,12 @@
 """The arms of an experiment: the rows of its table, the label sets they need, and the stages that are to come."""
 
 from dataclasses import dataclass
+from typing import Final
 
-from xlst_ray.recipe.options import Experiment
+from xlst_ray.recipe.options import Arm, Experiment
 
 HUMAN = "human"
-JOINT = "joint"
+JOINT: Final = "joint"
 ST_TEST = "test translation "  # title of a test of ST itself; `test st-human` is that of a target ASR
 
 
@@ -13,7 +14,7 @@ ST_TEST = "test translation "  # title of a test of ST itself; `test st-human` i
 class Start:
     """A row of the table of arms: what a target ASR starts from. `engine` is the name of the labels, for ST."""
 
-    arm: str
+    arm: Arm
     engine: str | None = None
 
     @property
@@ -30,11 +31,6 @@ def starts(experiment: Experiment) -> list[Start]:
         else:
             rows.append(Start(arm, HUMAN if arm in ("st-human", JOINT) else None))
     return rows
-
-
-def fine_tuned(experiment: Experiment) -> list[Start]:
-    """The rows whose last step is the fine-tuning on the target language alone."""
-    return [start for start in starts(experiment) if start.arm != JOINT]
 
 
 def label_sets(experiment: Experiment) -> list[str]:
@@ -66,8 +62,7 @@ def outline(experiment: Experiment) -> list[tuple[str, int]]:
             stages += [(f"mt-{engine} seed {seed}", 0)] if trains else []
             stages.append((f"labels-{engine} seed {seed}" if trains else f"labels-{engine}", 0))
         stages += [(f"st-{engine} seed {seed}", x.st.train.updates) for engine in engines(x)]
-        phases = [(row, x.joint if row.arm == JOINT else x.finetune) for row in rows]
-        stages += [(f"asr-{target}-{row.name} seed {seed}", phase.train.updates) for row, phase in phases]
+        stages += [(f"asr-{target}-{row.name} seed {seed}", x.phase_of(row.arm).train.updates) for row in rows]
         stages += [(f"test {row.name} seed {seed}", 0) for row in rows]
         stages += [(f"{ST_TEST}st-{engine} seed {seed}", 0) for engine in engines(x)]
     if engines(x):

@@ -45,6 +45,8 @@ class EngineChoice(Section):
     scores: bool = option(False, "score the labels, and leave out those that the thresholds of keep refuse")
     quality: QualityOptions = option(QualityOptions, "a model that estimates their quality, as one more score")
     keep: KeepOptions = option(KeepOptions, "thresholds on the scores of labels")
+    share: float = option(1.0, "of the labels that are trained on; a smaller share is part of a larger", gt=0, le=1)
+    weight: float = option(1.0, "in the arm joint: how often they are met, beside target speech of their size", gt=0)
     mt: MTOptions = option(MTOptions, "for a trained-lm without a path: the model and its sentence pairs")
 
     @property
@@ -107,6 +109,10 @@ class Experiment(Section):
             except ValidationError as error:
                 raise ValueError(f"{name}: {explain(error)}") from None
         return self
+
+    def phase_of(self, arm: Arm) -> PhaseOptions:
+        """The last training of an arm, that of its target ASR."""
+        return self.joint if arm == "joint" else self.finetune
 
     def speech(self, phase: PhaseOptions) -> SpeechOptions:
         """All options of a training phase."""

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from xlst_ray import storage
 from xlst_ray.recipe.arms import HUMAN, ST_TEST, Start, engines, starts
-from xlst_ray.recipe.options import Experiment
+from xlst_ray.recipe.options import Arm, Experiment
 from xlst_ray.recipe.run import Recipe
 from xlst_ray.report.content import Content, CurvePoint, DataTable, Sample
 from xlst_ray.report.page import render_report
@@ -79,7 +79,7 @@ def compare(recipe: Recipe, tested: Sequence[Tested]) -> Results:
     """Every arm beside `direct` and `scratch` of the same seed."""
     by_arm = {(entry.start.arm, entry.seed): entry for entry in tested}
 
-    def p_value(entry: Tested, arm: str) -> float | None:
+    def p_value(entry: Tested, arm: Arm) -> float | None:
         other = by_arm.get((arm, entry.seed))
         if other is None or other is entry:
             return None

@@ -14,7 +14,7 @@ Interspeech 2020. What the arms start from:
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Final
 
 from xlst_ray import storage
 from xlst_ray.batches.index import Source
@@ -47,6 +47,8 @@ from xlst_ray.stages.train import describe_training, train_speech
 from xlst_ray.stages.train_mt import collect_pairs, train_mt
 from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import Overlap, is_named, sentence_key
+
+TRANSLATED: Final = "translated"  # name of the labelled speech beside that of the target language
 
 
 class Recipe:
@@ -220,7 +222,9 @@ class Recipe:
         """Speech translation on the labels of an engine, from the high-resource ASR."""
         labels, shards, keep = self.labels(engine, seed), self.source.folder, self._thresholds(engine)
         data = SpeechData(
-            train=Source(shards, "train", labels.folder, keep=keep, states=self.source_states),
+            train=Source(
+                shards, "train", labels.folder, keep=keep, states=self.source_states, share=self._share(engine)
+            ),
             dev=Source(shards, "dev", labels.folder, keep=keep, states=self.source_states),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
@@ -234,22 +238,20 @@ class Recipe:
         choice = self.experiment.engines.get(engine)
         return choice.keep if choice is not None and choice.scores else None
 
+    def _share(self, engine: str) -> float:
+        """The share of an engine's labels that is trained on."""
+        choice = self.experiment.engines.get(engine)
+        return 1.0 if choice is None else choice.share
+
     def target_asr(self, start: Start, seed: int) -> StageResult:
         """Target ASR of an arm."""
-        data, name = self.target_data(start, seed), f"asr-{self.target_lang}-{start.name}"
-        if start.engine is None or start.arm != JOINT:
-            return self._train(name, self.experiment.finetune, data, seed)
-        labels = self.labels(start.engine, seed).folder
-        keep, states = self._thresholds(start.engine), self.source_states
-        translated = Source(self.source.folder, "train", labels, keep=keep, states=states)
-        further = {"translated": (translated, self.target_lang)}
-        held_out = data.held_out or self._held_out_file(f"labels-{start.engine}")
-        return self._train(name, self.experiment.joint, replace(data, further=further, held_out=held_out), seed)
+        name, phase = f"asr-{self.target_lang}-{start.name}", self.experiment.phase_of(start.arm)
+        return self._train(name, phase, self.target_data(start, seed), seed)
 
     def target_data(self, start: Start, seed: int) -> SpeechData:
         """What the target ASR of an arm learns from, and the model that it starts from."""
         init = self._start_model(start, seed)
-        return SpeechData(
+        data = SpeechData(
             train=Source(self.target.folder, "train", states=self.target_states),
             dev=Source(self.target.folder, "dev", states=self.target_states),
             lang=self.target_lang,
@@ -257,6 +259,22 @@ class Recipe:
             init=None if init is None else init.folder,
             held_out=self._held_out_file("target-train"),
         )
+        return self._with_labels(data, start.engine, seed) if start.engine and start.arm == JOINT else data
+
+    def _with_labels(self, data: SpeechData, engine: str, seed: int) -> SpeechData:
+        """Besides, the source language's speech with the labels of an engine."""
+        choice = self.experiment.engines.get(engine)
+        translated = Source(
+            self.source.folder,
+            "train",
+            self.labels(engine, seed).folder,
+            weight=1.0 if choice is None else choice.weight,
+            keep=self._thresholds(engine),
+            states=self.source_states,
+            share=self._share(engine),
+        )
+        held_out = data.held_out or self._held_out_file(f"labels-{engine}")
+        return replace(data, further={TRANSLATED: (translated, self.target_lang)}, held_out=held_out)
 
     def _start_model(self, start: Start, seed: int) -> StageResult | None:
         if start.engine is not None and start.arm != JOINT:

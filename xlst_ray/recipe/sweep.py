@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from xlst_ray import storage
+from xlst_ray.batches.index import Source
 from xlst_ray.cluster.tune import Sweep, run_trials
 from xlst_ray.errors import ConfigError
 from xlst_ray.progress import say
@@ -14,7 +15,6 @@ from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.results import render
 from xlst_ray.recipe.trials import (
     TrialWork,
-    apply,
     check_values,
     default_start,
     distinct_bases,
@@ -28,6 +28,7 @@ from xlst_ray.score.errors import ErrorCounts, word_errors
 from xlst_ray.score.selection import correct_selection
 from xlst_ray.score.significance import paired_p_value
 from xlst_ray.stages.evaluate import HYPOTHESES
+from xlst_ray.stages.speech_data import SourceOptions
 from xlst_ray.stages.stage import WORKING, Stage, StageResult, finished, run_stage
 from xlst_ray.sweep.journal import DEFAULT, Journal, Record
 from xlst_ray.sweep.results import SweepResults, TestScore, cost, ranked
@@ -69,13 +70,14 @@ def plan_sweep(experiment: Experiment) -> Plan:
     space = search_space(experiment)
     points = known_trials(experiment, space)
     check_values(experiment, space, points)
-    search, schedule = experiment.search, experiment.finetune.train
+    search, phase = experiment.search, experiment.phase_of(default_start(experiment).arm)
+    schedule = phase.train
     grace = search.grace or schedule.validate_every
     if search.stop != "none" and grace >= schedule.updates:
         raise ConfigError(
             f"every trial may train {grace} updates, and has {schedule.updates}: none would be stopped",
             where="search.grace",
-            hint="set a smaller search.grace or finetune.train.validate_every, or search.stop=none",
+            hint="set a smaller search.grace or train.validate_every, or search.stop=none",
         )
     return Plan(experiment, space, points, distinct_bases(space, points), grace)
 
@@ -185,20 +187,26 @@ def _errors(experiment: Experiment, folder: str) -> tuple[list[ErrorCounts], lis
 
 def best_config(work: TrialWork, record: Record, out: str) -> str:
     """A trial as the configuration of `jobs/train.py`, in YAML."""
-    x, _ = apply(work.experiment, record.assignment)
-    data = work.base(record.assignment).data
+    x, data = work.experiment, work.base(record.assignment).data
     values = {
         "shards": data.train.shards,
         "states": data.train.states,
         "init": data.init,
         "vocabulary": data.vocabulary,
         "held_out": data.held_out,
+        "sources": {name: _source(source) for name, (source, _) in data.further.items()},
         "out": out,
         "seed": x.seeds[0],
-        **x.speech(x.finetune).resolved(),
+        **work.speech(record.assignment).resolved(),
         "cluster": x.cluster.resolved(),
     }
     head = (
         f"# Trial {record.number} of the sweep {x.name}: development WER {record.wer:.2f} %\n# jobs/train.py --config\n"
     )
     return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _source(source: Source) -> dict[str, Any]:
+    """Further training data as `jobs/train.py` takes it."""
+    values = {name: getattr(source, name) for name in SourceOptions.model_fields}
+    return SourceOptions.model_validate(values).resolved()

@@ -15,19 +15,19 @@ from xlst_ray.batches.index import Source
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import OnValidation
 from xlst_ray.errors import ConfigError
-from xlst_ray.recipe.arms import Start, fine_tuned
+from xlst_ray.recipe.arms import HUMAN, JOINT, Start, starts
 from xlst_ray.recipe.options import Experiment
 from xlst_ray.recipe.run import Recipe
 from xlst_ray.shards.schema import Split
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.speech_data import SpeechData
 from xlst_ray.stages.stage import Stage, StageResult, run_stage
-from xlst_ray.stages.train import describe_training, train_speech
+from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
 from xlst_ray.sweep.options import Domain
-from xlst_ray.sweep.presets import START, preset_space
+from xlst_ray.sweep.presets import START, filters_space, phase_space
 from xlst_ray.sweep.space import Assignment, Space, canonical
 
-LATE: Final = "finetune."  # keys that change nothing of what a fine-tuning starts from
+LATE: Final = ("finetune.", "joint.")  # keys that change nothing of what the last training starts from
 # What would make trials that cannot be compared, or no trials at all.
 FIXED: Final = ("name", "workspace", "seeds", "arms", "target", "text", "evaluate.score", "cluster", "search")
 RETOKENISING: Final = ("vocabulary", "joint_vocabulary")
@@ -41,12 +41,7 @@ def search_space(experiment: Experiment) -> Space:
         ConfigError: nothing varies, an unknown key (with the nearest right one), or one that may not vary.
     """
     search = experiment.search
-    names = [start.name for start in fine_tuned(experiment)]
-    domains: dict[str, Domain] = {}
-    if search.preset is not None:
-        from_models = [name for name in names if name != "scratch"]
-        domains = preset_space(search.preset, experiment.value_at, from_models)
-    domains |= search.space
+    domains = {**_preset(experiment), **search.space}
     if not domains:
         raise ConfigError("nothing is to vary", where="search", hint="give search.space, or search.preset=quick")
     base = {key: standing(experiment, key) for domain in domains.values() for key in domain.when}
@@ -66,6 +61,24 @@ def search_space(experiment: Experiment) -> Space:
     return Space(domains, base)
 
 
+def _preset(experiment: Experiment) -> dict[str, Domain]:
+    """The domains of the preset that is named: of the phase and the engine of the arm that varies."""
+    name, start = experiment.search.preset, default_start(experiment)
+    if name is None:
+        return {}
+    if name == "filters":
+        if start.engine in (None, HUMAN):
+            raise ConfigError(
+                f"the preset filters varies the labels of an engine, and {start.name} has none",
+                where="search.start",
+                hint="name an arm st-mt-<engine>",
+            )
+        return filters_space(str(start.engine))
+    joint = start.arm == JOINT
+    alike = [other.name for other in starts(experiment) if other.arm != "scratch" and (other.arm == JOINT) == joint]
+    return phase_space(name, "joint" if joint else "finetune", experiment.value_at, alike)
+
+
 def standing(experiment: Experiment, key: str) -> Any:
     """The value of a key that may vary, as it stands in the configuration."""
     return default_start(experiment).name if key == START else experiment.value_at(key)
@@ -77,11 +90,11 @@ def default_start(experiment: Experiment) -> Start:
     Raises:
         ConfigError: it is none of the experiment's arms.
     """
-    return _start_named(experiment, experiment.search.start or fine_tuned(experiment)[-1].name, "search.start")
+    return _start_named(experiment, experiment.search.start or starts(experiment)[-1].name, "search.start")
 
 
 def _start_named(experiment: Experiment, name: Any, where: str) -> Start:
-    known = {start.name: start for start in fine_tuned(experiment)}
+    known = {start.name: start for start in starts(experiment)}
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"the arms here: {', '.join(known)}"
@@ -200,26 +213,29 @@ class TrialWork:
     target: str
 
     def updates(self, assignment: Assignment) -> int:
-        return apply(self.experiment, assignment)[0].finetune.train.updates
+        x, start = apply(self.experiment, assignment)
+        return x.phase_of(start.arm).train.updates
 
     def stage(self, assignment: Assignment) -> Stage:
         """The fine-tuning of a trial: that of the recipe's own arm where the configuration is the same."""
-        x, _ = apply(self.experiment, assignment)
-        base = self.base(assignment)
-        return describe_training(base.name, x.speech(x.finetune), base.data, x.seeds[0], x.cluster.planned_ranks)
+        x, base, speech = self.experiment, self.base(assignment), self.speech(assignment)
+        return describe_training(base.name, speech, base.data, x.seeds[0], x.cluster.planned_ranks)
+
+    def speech(self, assignment: Assignment) -> SpeechOptions:
+        """All options of a trial's training."""
+        x, start = apply(self.experiment, assignment)
+        return x.speech(x.phase_of(start.arm))
 
     def folder(self, stage: Stage) -> str:
         return storage.join(self.experiment.workspace, "stages", stage.folder_name)
 
     def __call__(self, assignment: Assignment, cluster: ClusterOptions, on_validation: OnValidation) -> dict[str, Any]:
-        x, _ = apply(self.experiment, assignment)
-        data, stage = self.base(assignment).data, self.stage(assignment)
+        data, stage, speech = self.base(assignment).data, self.stage(assignment), self.speech(assignment)
+        seed = self.experiment.seeds[0]
         model = run_stage(
             stage,
             self.folder(stage),
-            lambda folder: train_speech(
-                stage.name, x.speech(x.finetune), data, x.seeds[0], folder, cluster, on_validation
-            ),
+            lambda folder: train_speech(stage.name, speech, data, seed, folder, cluster, on_validation),
         )
         validations = storage.read_json(storage.join(model.folder, "training.json"))["validations"]
         for validation in validations if model.reused else ():

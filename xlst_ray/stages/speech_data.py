@@ -25,6 +25,8 @@ class SourceOptions(Section):
     labels: Url | None = option(None, "folder or URL of labels: the targets are translations; none: transcripts")
     weight: float = option(1.0, "how often it is met, beside other sources of its size", gt=0)
     states: Url | None = option(None, "folder or URL of its states, where states are what is read")
+    keep: KeepOptions | None = option(None, "thresholds on the scores of labels; none: all are used")
+    share: float = option(1.0, "of its utterances that are trained on, drawn by their ids", gt=0, le=1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def speech_data(
     train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
     lang = target_language(train)
     sources = {
-        name: Source(more.shards, "train", more.labels, more.weight, states=more.states)
+        name: Source(more.shards, "train", more.labels, more.weight, more.keep, more.states, more.share)
         for name, more in sorted((further or {}).items())
     }
     more = {name: (source, target_language(source)) for name, source in sources.items()}

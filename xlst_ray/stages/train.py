@@ -47,6 +47,7 @@ from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.states import ABOUT
 from xlst_ray.stages.text import read_held_out, read_vocabulary
 from xlst_ray.text.ids import UNK
+from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
 from xlst_ray.text.vocabulary import Vocabulary
@@ -151,12 +152,6 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
         config["writes"] = sorted({data.lang, *(lang for _, lang in data.further.values())})
     if data.train.labels is not None:
         inputs["labels"] = _labels_fingerprint(data.train.labels)
-    if data.train.labels is not None and data.train.keep is not None:
-        config["keep"] = data.train.keep.identity()
-        inputs["scores"] = finished(storage.join(data.train.labels, SCORES), "filters").fingerprint
-        if data.train.keep.quality is not None:
-            refuse_without_quality(data.train.labels, data.train.keep)
-            inputs["quality"] = finished(storage.join(data.train.labels, QUALITY), "content").fingerprint
     for part, (source, _) in data.further.items():
         inputs[f"shards-{part}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:
@@ -166,6 +161,12 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     for part, source in sources(data):
         if source.states is not None:
             inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
+        if source.share != 1.0:
+            config[f"share-{part}"] = source.share
+        if source.labels is not None and source.keep is not None:
+            suffix = "" if source is data.train else f"-{part}"
+            config[f"keep{suffix}"] = source.keep.identity()
+            inputs |= {f"{name}{suffix}": found for name, found in _scores(source.labels, source.keep).items()}
     if data.init is not None:
         inputs["init"] = _model_fingerprint(data.init)
     if data.held_out is not None:
@@ -194,6 +195,15 @@ def _labels_fingerprint(folder: str) -> str:
     """Of what they are and of their content, which another attempt at what had failed has changed."""
     labels = finished(folder)
     return fingerprint([labels.fingerprint, labels.counts.get("content")])
+
+
+def _scores(labels: str, keep: KeepOptions) -> dict[str, str]:
+    """Fingerprints of the scores that thresholds are on."""
+    found = {"scores": finished(storage.join(labels, SCORES), "filters").fingerprint}
+    if keep.quality is not None:
+        refuse_without_quality(labels, keep)
+        found["quality"] = finished(storage.join(labels, QUALITY), "content").fingerprint
+    return found
 
 
 def _model_fingerprint(folder: str) -> str:

@@ -76,7 +76,7 @@ class Domain(Section):
 class SearchOptions(Section):
     """What `jobs/tune.py` varies. The other jobs leave it alone."""
 
-    preset: Literal["quick", "transfer"] | None = option(
+    preset: Literal["quick", "transfer", "filters"] | None = option(
         None, "a ready search space, which `space` adds to and overrules: see docs/sweeps.md"
     )
     space: dict[str, Domain] = option({}, "dotted key of this configuration, or `start` (an arm) -> what it may be")
