@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BUCKETS = 16
 PROCESSES = {
     "engine core": "EngineCore",
+    "replica": "MapBatches(Whole)",
     "keeper of portions": "_Keeper",
 }
 
