@@ -25,6 +25,8 @@ from pyarrow import fs
 from xlst_ray.errors import DataError
 
 FILES_A_REQUEST = 512
+_SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")  # of pyarrow's file systems
+_LONGEST_NAME = 255  # bytes of a file's name, on the file systems there are
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,6 +40,16 @@ def locate(url: str) -> tuple[fs.FileSystem, str]:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot be opened as a storage URL ({reason})", where=url) from None
     return filesystem, path
+
+
+def refuse_unnameable(url: str) -> None:
+    """Raises `DataError` where nothing can lie at a URL, whatever there is: before a store is asked for it."""
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme not in _SCHEMES:
+        what = f"{scheme}:// is no storage that is read: fetch it to a folder, or to {', '.join(_SCHEMES)}"
+        raise DataError(what, where=url)
+    if "\0" in url or (not separator and any(len(part.encode()) > _LONGEST_NAME for part in url.split("/"))):
+        raise DataError(f"no file can have the name {url[:_LONGEST_NAME]!r}", where=url[:_LONGEST_NAME])
 
 
 def is_local(url: str) -> bool:

@@ -74,13 +74,14 @@ class Reader(Protocol):
 
 
 def understand(where: str, parse: Callable[..., Utterance], *arguments: Any) -> Row:
-    """The row of `parse(*arguments)`; malformed where it raises `DataError`, has no id, or holds what is not UTF-8."""
+    """The row of `parse(*arguments)`; malformed where it raises `DataError`, has no id, holds what is not UTF-8, or names no file."""
     try:
         utterance = parse(*arguments)
         if not utterance.id:
             raise DataError("has no id")
         texts = (utterance.id, utterance.audio, utterance.text, utterance.speaker, utterance.group)
         "".join((*texts, *utterance.translations, *utterance.translations.values())).encode()
+        storage.refuse_unnameable(file_of(utterance.audio))
     except DataError as error:
         return Row(where, None, detail=error.what.encode(errors="backslashreplace").decode())
     except UnicodeEncodeError:  # the bytes as Python keeps them apart, or JSON's \ud800

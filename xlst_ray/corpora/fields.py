@@ -1,18 +1,19 @@
 """Fields of JSON objects, checked."""
 
 import json
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from xlst_ray.errors import DataError
+
+_LONGEST: Final = 1e9  # seconds, thirty years: beyond it samples cannot be counted
 
 
 def parse_object(line: str) -> dict[str, Any]:
     """The object of a JSON line. Raises `DataError` where it is none."""
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not a JSON object ({error})") from None
     if not isinstance(fields, dict):
         raise DataError("is not a JSON object")
@@ -40,7 +41,7 @@ def label(fields: Mapping[str, Any], name: str) -> str:
 def number(fields: Mapping[str, Any], name: str, *, least: float = 0.0) -> float:
     """A number of seconds that must be there. Raises `DataError`."""
     value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _LONGEST:
         raise DataError(f"{name} is no number of seconds but {value!r}")
     return float(value)
 
