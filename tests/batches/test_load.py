@@ -202,6 +202,19 @@ def test_a_held_out_set_is_dealt_to_the_ranks_once(shards: str) -> None:
     assert_equal({**parts[0], **parts[1], **parts[2]}, whole)
 
 
+def test_a_damaged_recording_is_named(tmp_path: Path) -> None:
+    shards = tones.write_shards(tmp_path, "train", TEXTS[:40])
+    loader = tones.loader(shards)
+    (url,) = shard_urls(shards, "train")
+    table = storage.read_table(url)
+    audio = table["audio"].to_pylist()
+    audio[7] = audio[7][:30] + bytes(50)
+    storage.write_table(url, table.set_column(table.schema.get_field_index("audio"), "audio", [audio]))
+    with pytest.raises(DataError, match="is not FLAC") as raised:
+        loader.load(in_pass(np.array([3, 7]), 0))
+    assert raised.value.where == f"{url}, row 8"
+
+
 def test_a_damaged_shard_is_named(one_shard: str, tmp_path: Path) -> None:
     copy = tones.write_shards(tmp_path, "train", TEXTS[:40])
     loader = tones.loader(copy)

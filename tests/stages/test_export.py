@@ -68,6 +68,17 @@ def test_its_pipeline_writes_what_we_write(exported: tuple[S2TModel, Vocabulary,
     assert len(written) > 1, "it does not say the same whatever it hears"
 
 
+def test_a_vocabulary_of_another_model_is_refused(exported: tuple[S2TModel, Vocabulary, Path], tmp_path: Path) -> None:
+    save_model(tmp_path, exported[0])
+    other = train_vocabulary(["ab"], VocabularyOptions(kind="char"), tmp_path)
+    message = f"{len(other)} pieces where the model beside it has {len(exported[1])}"
+    assert len(other) != len(exported[1])
+    with pytest.raises(DataError, match=message) as raised:
+        export(str(tmp_path), str(tmp_path / "out"))
+    assert raised.value.where == f"{tmp_path}/vocabulary.model"
+    assert not (tmp_path / "out").exists()
+
+
 def test_its_configuration_is_what_transformers_would_write(exported: tuple[S2TModel, Vocabulary, Path]) -> None:
     from transformers import Speech2TextConfig
 

@@ -18,6 +18,7 @@ from xlst_ray.model.beam import BeamOptions, beam_search
 from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.stages.evaluate import read_text_rule
 from xlst_ray.stages.transcribe import TranscribeOptions, find_recordings, transcribe
 from xlst_ray.text.ids import BLANK
 from xlst_ray.text.normalise import TextOptions
@@ -83,6 +84,25 @@ def test_what_matches_nothing_is_refused(tmp_path: Path, record: Callable[..., n
     with pytest.raises(DataError, match="no recording is there") as raised:
         find_recordings([f"{tmp_path}/{asked}"])
     assert raised.value.where == f"{tmp_path}/{asked}"
+
+
+def test_a_file_is_no_glob_whatever_its_name(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
+    record("talk [2020].wav", "a")
+    record("talk 2.wav", "a")
+    assert [one.name for one in find_recordings([f"{tmp_path}/talk [2020].wav"])] == ["talk [2020]"]
+    assert [one.name for one in find_recordings([f"{tmp_path}/talk [2020]*"])] == ["talk 2"]
+
+
+def test_what_needs_pyav_is_found_in_a_folder_too(tmp_path: Path) -> None:
+    (tmp_path / "phone.M4A").write_bytes(b"x")
+    assert [one.name for one in find_recordings([str(tmp_path)])] == ["phone"]
+
+
+def test_a_model_folder_that_is_not_whole_is_refused(model: str) -> None:
+    Path(model, "text.json").unlink()
+    with pytest.raises(DataError, match="does not say the model's language") as raised:
+        read_text_rule(Path(model))
+    assert raised.value.where == f"{model}/text.json"
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:

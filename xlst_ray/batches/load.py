@@ -10,13 +10,14 @@ from torch import Tensor
 
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions, change_speed, generator_for, spec_augment, speed_of
-from xlst_ray.audio.decode import Wave, decode_flac
+from xlst_ray.audio.decode import AudioError, Wave, decode_flac
 from xlst_ray.audio.fbank import Fbank, utterance_cmvn
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import EpochPlan, Planned, plan_held_out, share_out
 from xlst_ray.batches.position import Position
+from xlst_ray.errors import DataError
 from xlst_ray.shards.states import unpack
 
 Key = tuple[int, float]  # a row of the index, and its speed
@@ -121,11 +122,19 @@ class BatchLoader:
             features = torch.from_numpy(unpack(stored, int(self.index.frames[row])).astype(np.float32))[None]
             frames = torch.tensor([features.shape[1]])
         elif self._frontend is not None:
-            return self._frontend(change_speed(decode_flac(stored), speed)).half()
+            return self._frontend(change_speed(self._decode(row, stored), speed)).half()
         else:
-            wave = torch.from_numpy(change_speed(decode_flac(stored), speed))[None]
+            wave = torch.from_numpy(change_speed(self._decode(row, stored), speed))[None]
             features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
         return utterance_cmvn(features, frames)[0].half()
+
+    def _decode(self, row: int, stored: bytes) -> Wave:
+        try:
+            return decode_flac(stored)
+        except AudioError as error:
+            place = f"{self.index.urls[self.index.shard[row]]}, row {int(self.index.row[row]) + 1}"
+            hint = "the shard is damaged: jobs/validate.py finds all such rows; delete its folder and prepare it again"
+            raise DataError(error.what, where=place, hint=hint) from None
 
     def _read_audio(self, rows: Iterable[int]) -> dict[int, bytes]:
         """FLAC, or states, by row of the index; each file is opened once, and only the row groups that are needed."""

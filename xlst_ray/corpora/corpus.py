@@ -74,7 +74,7 @@ class Reader(Protocol):
 
 
 def understand(where: str, parse: Callable[..., Utterance], *arguments: Any) -> Row:
-    """The row of `parse(*arguments)`; malformed where it raises `DataError`, has no id, holds what is not UTF-8, or names no file."""
+    """The row of `parse(*arguments)`; malformed where that raises `DataError`, or is not UTF-8, without id or file."""
     try:
         utterance = parse(*arguments)
         if not utterance.id:

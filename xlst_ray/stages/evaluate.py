@@ -19,6 +19,7 @@ from xlst_ray.batches.plan import Planned, plan_held_out
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import Section, option
+from xlst_ray.errors import DataError
 from xlst_ray.model.beam import BeamOptions, Recognition, recognise
 from xlst_ray.model.files import load_model
 from xlst_ray.score.bleu import score_translations
@@ -68,7 +69,7 @@ class Decoder:
         self._device = torch.device("cuda" if gpu else "cpu")
         with storage.local_folder(model) as folder:
             self._model = load_model(folder).to(self._device)
-            self._vocabulary = Vocabulary.load(folder)
+            self._vocabulary = Vocabulary.load(folder, size=self._model.vocabulary_size)
         self._start = self._vocabulary.start(lang)
         self._options = options
         frontend = self._model.frontend
@@ -168,9 +169,14 @@ def score(
 
 
 def read_text_rule(folder: Path) -> tuple[str, TextOptions]:
-    """The language and the normalisation of a model's output."""
-    values = json.loads((folder / "text.json").read_text(encoding="utf-8"))
-    return values["lang"], TextOptions.model_validate(values["text"])
+    """The language and the normalisation of a model's output. Raises `DataError` where nothing says them."""
+    path = folder / "text.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return values["lang"], TextOptions.model_validate(values["text"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"does not say the model's language and text normalisation ({error})"
+        raise DataError(what, where=str(path), hint="is it the folder of a model of jobs/train.py, whole?") from None
 
 
 def _batches(options: EvaluateOptions) -> BatchOptions:

@@ -27,7 +27,8 @@ def export(model: str, folder: str, lang: str | None = None) -> dict[str, int]:
         if (about := about_model(local)) is not None:
             what = f"reads the states of {about['path']}, not filterbanks"
             raise DataError(what, where=model, hint="it cannot be exported")
-        ours, vocabulary = load_model(local), Vocabulary.load(local)
+        ours = load_model(local)
+        vocabulary = Vocabulary.load(local, size=ours.vocabulary_size)
         start = EOS
         if vocabulary.tags or lang is not None:
             own = read_text_rule(local)[0]

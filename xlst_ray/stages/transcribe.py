@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from xlst_ray import storage
+from xlst_ray.audio import ffmpeg
 from xlst_ray.audio.cut import QUIET, cut_at_silence
 from xlst_ray.audio.decode import AudioError, Wave, decode, resample
 from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, Fbank, utterance_cmvn
@@ -31,7 +32,7 @@ from xlst_ray.stages.states import about_model
 from xlst_ray.text.subtitles import cues, srt, vtt
 from xlst_ray.text.vocabulary import Vocabulary
 
-SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".opus")
+SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", *ffmpeg.EXTENSIONS)
 FAILED: Final = "failed.jsonl"
 _WILD: Final = frozenset("*?[")
 
@@ -74,14 +75,14 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
     """
     found: dict[str, Recording] = {}
     for url in asked:
-        if _WILD & set(url):
+        if next(storage.sizes([url])) is not None:  # a file, whatever its name: folders have no size
+            base, files = url.rpartition("/")[0], [url]
+        elif _WILD & set(url):
             parts = url.split("/")
             depth = next(number for number, part in enumerate(parts) if _WILD & set(part))
             base = "/".join(parts[:depth])
             below = storage.list_files(base or "/", recursive=depth + 1 < len(parts))
             files = [file for file in below if _matches(file, url)]
-        elif next(storage.sizes([url])) is not None:  # a file: folders have no size
-            base, files = url.rpartition("/")[0], [url]
         else:
             base = url.rstrip("/")
             files = [f for f in storage.list_files(base, recursive=True) if f.lower().endswith(SUFFIXES)]
@@ -110,7 +111,7 @@ class Transcriber:
         self._device = torch.device("cuda" if gpu else "cpu")
         with storage.local_folder(model) as local:
             self._model = load_model(local).to(self._device)
-            self._vocabulary = Vocabulary.load(local)
+            self._vocabulary = Vocabulary.load(local, size=self._model.vocabulary_size)
             lang = options.lang or read_text_rule(local)[0]
             self._start = self._vocabulary.start(lang)
             if options.lang is not None and self._start is None:

@@ -120,18 +120,26 @@ class Vocabulary:
         (folder / FILE_NAME).write_bytes(self._model)
 
     @classmethod
-    def load(cls, folder: Path) -> "Vocabulary":
+    def load(cls, folder: Path, *, size: int | None = None) -> "Vocabulary":
         """Read `vocabulary.model`, or a Speech2Text tokenizer, of a local folder.
 
+        Args:
+            size: pieces V of the model in the same folder; none: there is no model to fit.
+
         Raises:
-            DataError: neither is there, or it is no vocabulary of ours.
+            DataError: neither is there, it is no vocabulary of ours, or that of another model.
         """
         path = folder / FILE_NAME
         if not path.is_file() and is_tokenizer(folder):
-            return cls(read_tokenizer(folder), where=str(folder))
-        if not path.is_file():
+            found = cls(read_tokenizer(folder), where=str(folder))
+        elif not path.is_file():
             raise DataError("no such file", where=str(path), hint="make one with the vocabulary stage")
-        return cls(path.read_bytes(), where=str(path))
+        else:
+            found = cls(path.read_bytes(), where=str(path))
+        if size is not None and len(found) != size:
+            what = f"has {len(found)} pieces where the model beside it has {size}: it is that of another model"
+            raise DataError(what, where=str(path), hint="copy the model's folder whole, or train it again")
+        return found
 
 
 def train_vocabulary(
