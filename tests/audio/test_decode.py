@@ -213,7 +213,7 @@ def test_what_ffmpeg_reads_is_truncated_where_its_end_is_missing(container: str,
 def test_without_the_extra_an_m4a_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     data = with_ffmpeg("mp4", "aac")
     monkeypatch.setitem(sys.modules, "av", None)  # importing it raises ImportError
-    with pytest.raises(AudioError, match=r"m4a.*pip install 'xlst-ray\[av\]'") as caught:
+    with pytest.raises(AudioError, match=r"m4a.*pip install -e '\.\[av\]'") as caught:
         decode(data)
     assert caught.value.reason == "unsupported-format"
     assert "ffmpeg -i" in str(caught.value)

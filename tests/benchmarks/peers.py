@@ -12,5 +12,5 @@ def peer(module: str, package: str) -> tuple[ModuleType | None, str]:
     try:
         return importlib.import_module(module), f"{package} {version(package)}"
     except ImportError:
-        print(f"{package} is not installed and not measured: pip install 'xlst-ray[bench]'")
+        print(f"{package} is not installed and not measured: pip install -e '.[bench]'")
         return None, package

@@ -117,7 +117,7 @@ def test_noise_stands_at_its_ratio(snr: float) -> None:
 def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     for call in (speech.version, lambda: synthesise(TEXT, "fi", SPEAKER)):
-        with pytest.raises(ConfigError, match=r"pip install 'xlst-ray\[demo\]'"):
+        with pytest.raises(ConfigError, match=r"pip install -e '\.\[demo\]'"):
             call()
 
 

@@ -242,7 +242,7 @@ def _as_wav(data: bytes, kind: str) -> bytes:
         wave, rate = ffmpeg.read(data)
     except ImportError:
         raise AudioError(
-            f"is {kind}, which is read with PyAV: pip install 'xlst-ray[av]'",
+            f"is {kind}, which is read with PyAV: pip install -e '.[av]'",
             reason="unsupported-format",
             hint=f"or {_CONVERT_HINT}",
         ) from None

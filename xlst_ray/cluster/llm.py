@@ -165,7 +165,7 @@ def refuse_unfit(options: EngineOptions, cluster: ClusterOptions, asked: Iterabl
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "engine vllm needs vLLM, which is not installed here",
-            hint="pip install 'xlst-ray[vllm]' on a machine with GPUs; on CPUs see make test-vllm",
+            hint="pip install -e '.[vllm]' on a machine with GPUs; on CPUs see make test-vllm",
         )
     if cluster.translators < 1:
         raise ConfigError("engine vllm runs on Ray: it needs a replica", hint="set cluster.translators to 1 or more")

@@ -17,7 +17,7 @@ try:
     import optuna
 except ImportError:
     raise ConfigError(
-        "Optuna is not installed", where="search.searcher=optuna", hint="pip install 'xlst-ray[optuna]'"
+        "Optuna is not installed", where="search.searcher=optuna", hint="pip install -e '.[optuna]'"
     ) from None
 
 _TRIES: Final = 100  # at a configuration that was not tried yet, before the space is taken to have no further one

@@ -20,7 +20,7 @@ NEXT_STEP: Final[Mapping[str, str]] = {
     "unreadable": "may you read the files?",
     "empty-file": "fetch these files again: they hold nothing",
     "not-audio": "look into one with `file`: a web page or a pointer of git-lfs in the place of a clip?",
-    "unsupported-format": "pip install 'xlst-ray[av]' for m4a and webm, or convert them to FLAC",
+    "unsupported-format": "pip install -e '.[av]' for m4a and webm, or convert them to FLAC",
     "truncated": "fetch these files again: the copy was cut off",
     "segment-past-end": "do the segments belong to these recordings, and are offsets in seconds?",
     "zero-length": "leave these rows out: their clips hold no samples",

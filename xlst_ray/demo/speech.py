@@ -120,7 +120,7 @@ def _wheel() -> ModuleType:
     try:
         import espeakng_loader
     except ImportError:
-        raise ConfigError("the demo's speech needs espeak-ng", hint="pip install 'xlst-ray[demo]'") from None
+        raise ConfigError("the demo's speech needs espeak-ng", hint="pip install -e '.[demo]'") from None
     return espeakng_loader  # type: ignore[no-any-return]
 
 

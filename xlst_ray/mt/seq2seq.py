@@ -107,7 +107,7 @@ class CTranslate2Seq2Seq(Seq2Seq):
         except ImportError:
             raise ConfigError(
                 "engine ctranslate2 needs CTranslate2, which is not installed here",
-                hint="pip install 'xlst-ray[ctranslate2]'",
+                hint="pip install -e '.[ctranslate2]'",
             ) from None
         with ExitStack() as stack:
             place, name = _place(options, stack)
