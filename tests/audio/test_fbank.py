@@ -10,6 +10,8 @@ from torch import Tensor
 from xlst_ray.audio._torchaudio import kaldi
 from xlst_ray.audio.fbank import FRAME, SHIFT, Fbank, frames_of, frames_of_seconds, utterance_cmvn
 
+FAINT = np.log(10) * 60 / 10  # 60 dB
+
 
 def speechlike(samples: int, seed: int = 0) -> Tensor:
     """Pulses at a gliding pitch through two resonances, with pauses and noise at -60 dB, and an offset."""
@@ -40,7 +42,13 @@ def test_equals_kaldi(samples: int) -> None:
     expected = oracle(wave)
     assert lengths.tolist() == [len(expected)] == [frames_of(samples)]
     assert features.dtype == torch.float32
-    assert (features[0] - expected).abs().max() < 1e-3
+    apart = (features[0] - expected).abs()
+    # Far below the strongest bin of a frame a value is what float32 leaves of its FFT, which differs from processor to
+    # processor: on one, each side is off by 0.001 to 0.003 there.
+    faint = expected < expected.max(1, keepdim=True).values - FAINT
+    assert apart[~faint].max() < 1e-3
+    assert apart.max() < 5e-3
+    assert faint.float().mean() < 0.05
 
 
 def test_rounding_errors_in_noise_are_those_of_single_precision() -> None:

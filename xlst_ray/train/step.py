@@ -161,7 +161,7 @@ def validate(task: Task[B], world: World) -> dict[str, float]:
     tokens = 0
     for batch in _in_step(task, world) if isinstance(task.model, FSDPModule) else task.dev_batches():
         with world.autocast():
-            result = task.loss(task.model, batch or _filler(task))
+            result = task.loss(task.model, _filler(task) if batch is None else batch)
         if batch is None:
             continue
         tokens += result.count
