@@ -22,16 +22,22 @@ from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabu
 TEXTS = ["de kat zit in de keuken", "één kat en twee katten", "waar is de keuken dan", "zo'n auto's in de stad"]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[S2TModel, Vocabulary, Path]:
-    folder = tmp_path_factory.mktemp("model")
-    vocabulary = train_vocabulary(TEXTS, VocabularyOptions(size=60), folder)
+def talkative(vocabulary: Vocabulary) -> S2TModel:
+    """A model whose decoder is drawn wide, so that it writes more than one token over and over."""
     torch.manual_seed(1)
     model = S2TModel(ModelOptions(size="debug").architecture(), len(vocabulary)).eval()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.normal_(0, 0.5)
         model.decoder.embed_tokens.weight.normal_(0, 0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[S2TModel, Vocabulary, Path]:
+    folder = tmp_path_factory.mktemp("model")
+    vocabulary = train_vocabulary(TEXTS, VocabularyOptions(size=60), folder)
+    model = talkative(vocabulary)
     save_model(folder, model)
     export(str(folder), str(folder / "out"))
     return model, vocabulary, folder / "out"
@@ -93,12 +99,8 @@ def test_a_model_of_several_languages_is_exported_to_write_one(
     from transformers import pipeline
 
     vocabulary = train_vocabulary(TEXTS, VocabularyOptions(size=60, tags=True), tmp_path, ["nl", "fi"])
-    torch.manual_seed(1)
-    model = S2TModel(ModelOptions(size="debug").architecture(), len(vocabulary)).eval()
+    model = talkative(vocabulary)
     with torch.no_grad():
-        for parameter in model.decoder.parameters():
-            parameter.normal_(0, 0.5)
-        model.decoder.embed_tokens.weight.normal_(0, 0.1)
         model.decoder.embed_tokens.weight[[*vocabulary.tags.values()]] *= 3
     save_model(tmp_path, model)
     (tmp_path / "text.json").write_text(json.dumps({"lang": "nl", "text": {}}))
