@@ -1,6 +1,6 @@
 """A training of one parameter over numbers: what a test does at a batch, it does in the process that trains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Numbers:
         self.model: nn.Module = Slope()
         self._at = at
 
-    def batches(self, start: Position) -> Iterator[tuple[Tensor, Position]]:
+    def batches(self, start: Position) -> Generator[tuple[Tensor, Position], None, None]:
         number = start.batch
         while True:
             self._at(number)

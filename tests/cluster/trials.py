@@ -1,7 +1,7 @@
 """Work of trials for tests: a curve that is known beforehand, in the trial's process or on Ray Train's workers."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class _Line:
         self.model: nn.Module = nn.Linear(1, 1)
         self._quality = quality
 
-    def batches(self, start: Position) -> Iterator[tuple[float, Position]]:
+    def batches(self, start: Position) -> Generator[tuple[float, Position], None, None]:
         for number in range(start.batch, 10**6):
             yield 1.0, Position(0, number + 1)
 

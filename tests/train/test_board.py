@@ -1,6 +1,6 @@
 """What TensorBoard is given, as TensorBoard reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Weight:
         self.model: nn.Module = nn.Linear(1, 1, bias=False)
         self.validated = 0
 
-    def batches(self, start: Position) -> Iterator[tuple[Tensor, Position]]:
+    def batches(self, start: Position) -> Generator[tuple[Tensor, Position], None, None]:
         for number in count(start.batch):
             yield torch.ones(1, 1), Position(0, number + 1)
 

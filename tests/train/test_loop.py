@@ -1,6 +1,6 @@
 import multiprocessing
 import random
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -41,7 +41,7 @@ class Points:
         self.dev, self.freeze = iter(dev or []), freeze or {}
         self.taken: list[Position] = []
 
-    def batches(self, start: Position) -> Iterator[tuple[Tensor, Position]]:
+    def batches(self, start: Position) -> Generator[tuple[Tensor, Position], None, None]:
         first = start.batch
         for epoch in count(start.epoch):
             for number in range(first, 5):

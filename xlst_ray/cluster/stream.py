@@ -16,17 +16,18 @@ from torch import Tensor
 
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.audio.decode import Wave
+from xlst_ray.batches.ahead import AHEAD_BYTES
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.index import Index
 from xlst_ray.batches.load import BatchLoader, next_window
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import windows_of_epoch
 from xlst_ray.batches.position import Position
+from xlst_ray.batches.source import Batches
 from xlst_ray.cluster.session import quieten_data
 
 WINDOWS_AHEAD = 512  # windows of one dataset; a further dataset follows
 BLOCK_BYTES = 32 * 2**20  # batches that the loader hands over together: some, so that the first is not long in coming
-AHEAD_BYTES = 256 * 2**20  # batches that wait in the object store, of each rank
 SECONDS_BETWEEN_STEPS = 0.05
 
 
@@ -92,7 +93,7 @@ class RaySource:
         self._seed, self._ranks, self._world, self._loader_cpus = seed, ranks, world, loader_cpus
         self._facts = Index.load(index_url).facts  # the rows themselves are the loader's alone
 
-    def train(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+    def train(self, start: Position) -> Batches:
         windows = self._windows(start)
         while True:
             for row in self._stream(list(islice(windows, WINDOWS_AHEAD))):

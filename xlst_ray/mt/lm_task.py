@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,7 +87,7 @@ class LMTask:
         """Batches that each rank sees in one pass over the pairs."""
         return -(-len(self._plan(0)) // self._world)
 
-    def batches(self, start: Position) -> Iterator[tuple[LMBatch, Position]]:
+    def batches(self, start: Position) -> Generator[tuple[LMBatch, Position], None, None]:
         """See `Task.batches`."""
         first = start.batch
         for epoch in itertools.count(start.epoch):

@@ -2,8 +2,10 @@
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final, Generic
@@ -86,26 +88,8 @@ def fit(
     if state.update >= options.updates or _out_of_patience(state, options):
         return state
     training = _Training(task, options, folder, observer, seed, world, learner)
-    tell = observer.progress if world.rank == 0 else None
-    meter = Meter(options, state, tell, peak(world.device, options.precision))
-    batches = task.batches(state.position)
-    parallel, frozen, cost = task.model, None, None
-    while state.update < options.updates and not _out_of_patience(state, options):
-        if (names := task.frozen(state.update + 1)) != frozen:
-            frozen, parallel = names, _freeze(task.model, names, world)
-            cost = count_flops(task, world)
-        group, position = meter.wait(lambda: _take(batches, options.accumulate * len(world.shares)))
-        lr = _set_rate(learner.optimizer, state.update + 1, options)
-        logs, state = training.update(parallel, group, state)
-        state = replace(state, position=position, seconds=meter.seconds)
-        meter.count(state.update, logs, lr, [task.extent(batch) for batch in group], _flops(task, cost, group))
-        wish = observer.wish(state.update)
-        due = state.update % options.validate_every == 0 or state.update == options.updates
-        if due or wish is not Wish.GO_ON:
-            state = training.save(state, validated=due)
-        if wish is Wish.STOP:
-            raise Stopped
-    return state
+    with closing(task.batches(state.position)) as batches:
+        return training.run(batches, state)
 
 
 @dataclass(frozen=True)
@@ -119,6 +103,29 @@ class _Training(Generic[B]):
     seed: int
     world: World
     learner: Learner
+
+    def run(self, batches: Iterator[tuple[B, Position]], state: TrainState) -> TrainState:
+        """All updates from a state on."""
+        task, options, world = self.task, self.options, self.world
+        tell = self.observer.progress if world.rank == 0 else None
+        meter = Meter(options, state, tell, peak(world.device, options.precision))
+        parallel, frozen, cost = task.model, None, None
+        while state.update < options.updates and not _out_of_patience(state, options):
+            if (names := task.frozen(state.update + 1)) != frozen:
+                frozen, parallel = names, _freeze(task.model, names, world)
+                cost = count_flops(task, world)
+            group, position = meter.wait(partial(_take, batches, options.accumulate * len(world.shares)))
+            lr = _set_rate(self.learner.optimizer, state.update + 1, options)
+            logs, state = self.update(parallel, group, state)
+            state = replace(state, position=position, seconds=meter.seconds)
+            meter.count(state.update, logs, lr, [task.extent(batch) for batch in group], _flops(task, cost, group))
+            wish = self.observer.wish(state.update)
+            due = state.update % options.validate_every == 0 or state.update == options.updates
+            if due or wish is not Wish.GO_ON:
+                state = self.save(state, validated=due)
+            if wish is Wish.STOP:
+                raise Stopped
+        return state
 
     def update(
         self, parallel: nn.Module, batches: Sequence[B], state: TrainState

@@ -10,7 +10,7 @@ from torch import nn
 from xlst_ray.audio.fbank import FRAMES_PER_SECOND
 from xlst_ray.batches.batch import Batch
 from xlst_ray.batches.position import Position
-from xlst_ray.batches.source import BatchSource
+from xlst_ray.batches.source import Batches, BatchSource
 from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum
@@ -57,7 +57,7 @@ class SpeechTask:
         self._freeze = dict(freeze or {})
         self._device, self._rate = device or torch.device("cpu"), frames_per_second
 
-    def batches(self, start: Position) -> Iterator[tuple[Batch, Position]]:
+    def batches(self, start: Position) -> Batches:
         return self._source.train(start)
 
     def dev_batches(self) -> Iterator[Batch]:

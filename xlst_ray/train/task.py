@@ -1,6 +1,6 @@
 """What the training loop asks of a task: a model, its loss as a sum with a count, batches by position, a dev set."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -62,8 +62,8 @@ class Task(Protocol[B]):
 
     model: nn.Module
 
-    def batches(self, start: Position) -> Iterator[tuple[B, Position]]:
-        """This rank's batches without end, epoch after epoch, each with the position after it.
+    def batches(self, start: Position) -> Generator[tuple[B, Position], None, None]:
+        """This rank's batches without end, epoch after epoch, each with the position after it. The loop closes them.
 
         The order is a function of (seed, epoch), and every rank has as many batches as the others.
         """
