@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from xlst_ray.model import ctc_prefix
 from xlst_ray.model.beam import BeamOptions, beam_search
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.ctc_prefix import NEVER, CTCPrefixScorer
@@ -31,6 +32,14 @@ def sum_of_paths(log_probs: Tensor, accept: Callable[[tuple[int, ...]], bool]) -
     return math.log(total) if total else -math.inf
 
 
+@pytest.fixture(params=["by step", "by scan"])
+def recursion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way to compute paths, the one for CPUs and the one for GPUs."""
+    if request.param == "by scan":
+        monkeypatch.setattr(ctc_prefix, "_paths_by_step", ctc_prefix._paths_by_scan)
+
+
+@pytest.mark.usefixtures("recursion")
 @pytest.mark.parametrize("tokens", [(3, 3, 1, 4), (4, 1, 4), (1, 1)])
 def test_scores_are_the_sums_over_all_paths(tokens: tuple[int, ...]) -> None:
     """A prefix by all paths that begin so, `</s>` by all paths that spell just this; in a batch of two lengths."""
@@ -91,3 +100,19 @@ def test_a_wide_joint_beam_finds_the_best_of_all_hypotheses(
         ended = [hypothesis for hypothesis in found[row] if hypothesis.finished]
         assert ended[0].tokens == best
         assert ended[0].score == pytest.approx(scores[best], abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])  # 30: emissions whose products span thousands in the logarithm
+def test_both_ways_to_compute_paths_agree_on_long_utterances(scale: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_probs = (scale * torch.randn(400, 2, 1, 6, generator=generator)).log_softmax(-1).double()
+    emitted, blank = log_probs[..., 1:], log_probs[..., :1]
+    first = emitted + 10 * torch.randn(emitted.shape, generator=generator)
+    for steps in (0, 3):
+        one, other = (
+            way(first, emitted, blank, steps) for way in (ctc_prefix._paths_by_step, ctc_prefix._paths_by_scan)
+        )
+        possible = one > NEVER / 2
+        assert possible.float().mean() > 0.9
+        torch.testing.assert_close(one[possible], other[possible], atol=1e-8, rtol=1e-10)
+        assert (other[~possible] < NEVER / 2).all()

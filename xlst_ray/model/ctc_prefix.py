@@ -4,6 +4,7 @@ Legend: B utterances, S encoder steps, V vocabulary, K hypotheses of an utteranc
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xlst_ray.text.ids import BLANK, EOS
@@ -49,18 +50,11 @@ class CTCPrefixScorer:
         repeated = candidates == last[:, :, None]
         # Paths that the candidate may follow: after its own repetition only those that end in a blank.
         before = torch.where(repeated[..., None], blank_paths[:, :, None], either[:, :, None]).permute(3, 0, 1, 2)
-
-        token = other = score = torch.full_like(emitted[0], NEVER)
-        ends_in_token, ends_in_blank = [token] * steps, [other] * steps  # a prefix of n tokens takes n steps at least
-        for t in range(steps, len(emitted)):
-            first = emitted[t] + before[t - 1] if t > 0 else emitted[t]
-            token, other = torch.logaddexp(token + emitted[t], first), torch.logaddexp(token, other) + blank[t]
-            score = torch.logaddexp(score, first)
-            ends_in_token.append(token)
-            ends_in_blank.append(other)
-        self._candidates = candidates
-        self._extended = torch.stack([torch.stack(ends_in_token, -1), torch.stack(ends_in_blank, -1)], dim=-1)
-        return torch.where(candidates == EOS, either[:, :, -1:], score)
+        start = torch.full_like(before[:1], 0.0 if steps == 0 else NEVER)  # before any speech the prefix is empty
+        first = emitted + torch.cat([start, before[:-1]])  # paths whose last step is the candidate's first
+        recur = _paths_by_step if emitted.device.type == "cpu" else _paths_by_scan
+        self._candidates, self._extended = candidates, recur(first, emitted, blank, steps)
+        return torch.where(candidates == EOS, either[:, :, -1:], first[steps:].logsumexp(0))
 
     def choose(self, parents: Tensor, tokens: Tensor, scores: Tensor) -> None:
         """Hypothesis k of an utterance becomes hypothesis `parents[k]` extended by `tokens[k]`; all (B, K)."""
@@ -75,3 +69,41 @@ class CTCPrefixScorer:
         """Keeps these utterances only, by their place in the batch."""
         self._log_probs, self._paths = self._log_probs[utterances], self._paths[utterances]
         self.scores = self.scores[utterances]
+
+
+def _paths_by_step(first: Tensor, emitted: Tensor, blank: Tensor, steps: int) -> Tensor:
+    """Paths up to each encoder step that end in the candidate, and that end in a blank after it; (B, K, P, S, 2).
+
+    Args:
+        first: paths whose last step is the candidate's first (S, B, K, P).
+        emitted, blank: log probability of the candidate (S, B, K, P) and of a blank (S, B, 1, 1).
+        steps: a prefix of so many tokens takes as many encoder steps at least.
+    """
+    token = other = torch.full_like(first[0], NEVER)
+    ends_in_token, ends_in_blank = [token] * steps, [other] * steps
+    for t in range(steps, len(emitted)):
+        token, other = torch.logaddexp(token + emitted[t], first[t]), torch.logaddexp(token, other) + blank[t]
+        ends_in_token.append(token)
+        ends_in_blank.append(other)
+    return torch.stack([torch.stack(ends_in_token, -1), torch.stack(ends_in_blank, -1)], dim=-1)
+
+
+def _paths_by_scan(first: Tensor, emitted: Tensor, blank: Tensor, steps: int) -> Tensor:
+    """`_paths_by_step` in a few operations over all steps, where each operation has a cost of its own: on a GPU.
+
+    Divided by the product of all emissions so far, the recursion is a running sum. Those products span thousands in
+    the logarithm, whence float64.
+    """
+    first = first.double().masked_fill(
+        torch.arange(len(first), device=first.device)[:, None, None, None] < steps, NEVER
+    )
+    token = _running(first, emitted.double().cumsum(0))
+    left = F.pad(token[:-1], (0, 0) * 3 + (1, 0), value=NEVER)  # the candidate ended a step ago
+    blanks = blank.double().cumsum(0)
+    other = _running(left + blank, blanks)
+    return torch.stack([token, other], dim=-1).permute(1, 2, 3, 0, 4).to(emitted.dtype)
+
+
+def _running(entering: Tensor, passed: Tensor) -> Tensor:
+    """log sum over s <= t of exp(entering[s] + passed[t] - passed[s]): what came in and stayed until t; (S, ...)."""
+    return passed + torch.logcumsumexp(entering - passed, 0)
