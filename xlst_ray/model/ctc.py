@@ -17,7 +17,8 @@ def ctc_loss_sum(ctc_logits: Tensor, lengths: Tensor, targets: Tensor, target_le
 
     Args:
         ctc_logits: (B, S, V). lengths: encoder steps (B).
-        targets: (B, U) without `</s>`, what lies behind target_lengths (B) is ignored.
+        targets: (B, U) without `</s>`, what lies behind target_lengths (B) is ignored. Lengths are best on the CPU:
+            torch wants them there.
     """
     log_probs = ctc_logits.float().log_softmax(-1).transpose(0, 1)
     return F.ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK, reduction="sum", zero_infinity=True)

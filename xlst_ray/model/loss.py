@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from xlst_ray.text.ids import PAD
@@ -20,7 +21,7 @@ class TokenLoss(NamedTuple):
     loss: Tensor
     nll: Tensor
     correct: Tensor
-    tokens: Tensor
+    tokens: int
 
 
 def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float) -> TokenLoss:
@@ -30,12 +31,20 @@ def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float) -> Tok
     same at smoothing * V / (V - 1)). Computed in float32.
 
     Args:
-        logits: (B, U, V). targets: (B, U), `<pad>` is ignored. smoothing: 0 up to 1.
+        logits: (B, U, V).
+        targets: (B, U), `<pad>` is ignored. On the CPU wherever the logits are: nothing here waits for a GPU.
+        smoothing: 0 up to 1.
     """
-    real = targets != PAD
-    log_probs = logits[real].float().log_softmax(-1)
-    wanted = targets[real]
+    flat = targets.flatten()
+    real = (flat != PAD).nonzero()[:, 0]
+    where, wanted = send(real, logits.device), send(flat[real], logits.device)
+    log_probs = logits.flatten(0, 1)[where].float().log_softmax(-1)
     nll = -log_probs.gather(1, wanted[:, None]).sum()
     loss = (1 - smoothing) * nll - smoothing * log_probs.mean(-1).sum()
     correct = (log_probs.argmax(-1) == wanted).sum()
-    return TokenLoss(loss, nll.detach(), correct, real.sum())
+    return TokenLoss(loss, nll.detach(), correct, len(real))
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU to where it is used; a GPU goes on with what it does meanwhile, and so does the caller."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

@@ -13,7 +13,7 @@ from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import Batches, BatchSource
 from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.ctc import ctc_loss_sum
-from xlst_ray.model.loss import label_smoothed_sum
+from xlst_ray.model.loss import label_smoothed_sum, send
 from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import EOS, SPECIALS
@@ -116,20 +116,20 @@ class SpeechTask:
 
     def loss(self, model: nn.Module, batch: Batch) -> LossSum:
         """Logs: `nll` (attention, unsmoothed), `accuracy` (teacher-forced tokens right), `ctc`."""
-        features = torch.tensor(batch.features).to(self._device).float()
-        frames = torch.from_numpy(batch.frames).to(self._device)
-        targets = torch.from_numpy(batch.targets).to(self._device)
+        # What is known here is not asked of the device: an update that waits for a GPU once is enough (`step.py`).
+        features, frames, targets = map(torch.tensor, (batch.features, batch.frames, batch.targets))
         if self._tags:
             inputs, targets = targets[:, :-1], targets[:, 1:]
         else:
             inputs = targets.roll(1, dims=1)
             inputs[:, 0] = EOS  # the decoder starts from </s>, as in fairseq
-        output = model(features, frames, inputs)
+        output = model(send(features, self._device).float(), send(frames, self._device), send(inputs, self._device))
         loss, nll, correct, count = label_smoothed_sum(output.logits, targets, self._options.label_smoothing)
         logs = {"nll": nll.detach(), "accuracy": correct.detach()}
         if output.ctc_logits is not None and self._options.ctc_weight > 0:
-            lengths = torch.from_numpy(batch.target_lengths).to(self._device) - 1 - self._tags  # CTC does not emit </s>
-            ctc = ctc_loss_sum(output.ctc_logits, output.encoded_lengths, targets, lengths)
+            spoken = torch.from_numpy(batch.target_lengths) - 1 - self._tags  # CTC does not emit </s>
+            steps = self._recogniser.output_lengths(frames)
+            ctc = ctc_loss_sum(output.ctc_logits, steps, send(targets, self._device), spoken)
             loss = (1 - self._options.ctc_weight) * loss + self._options.ctc_weight * ctc
             logs["ctc"] = ctc.detach()
-        return LossSum(loss, int(count), logs)
+        return LossSum(loss, count, logs)

@@ -1,5 +1,6 @@
 """One update: the losses of a few batches on every rank, normalised by their global count, and the optimiser's step."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -134,16 +135,17 @@ def update_model(
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     scaler.unscale_(optimizer)
     norm = whole(nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm))
-    finite = bool(torch.isfinite(norm))
-    if not finite and not scaler.is_enabled():
+    # All that is asked of a GPU is asked at once, before the optimiser's step, which it takes while the next batch is
+    # fetched.
+    totals, own = world.total(torch.stack(list(sums.values()))), float(norm)
+    if not math.isfinite(own) and not scaler.is_enabled():
         raise NotFiniteError(f"the gradient is not finite (loss {float(sums['loss']) / tokens})")
     scaler.step(optimizer)  # only where the gradient is finite
     scaler.update()
-    if not finite:
+    if not math.isfinite(own):
         return {"tokens": float(tokens)}
-    totals = world.total(torch.stack(list(sums.values())))
     logs = {name: float(total) / tokens for name, total in zip(sums, totals, strict=True)}
-    return {**logs, "grad_norm": float(norm), "tokens": float(tokens)}
+    return {**logs, "grad_norm": own, "tokens": float(tokens)}
 
 
 def _gradients_kept_here(model: nn.Module, *, last: bool) -> AbstractContextManager[None]:
