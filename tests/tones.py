@@ -72,10 +72,11 @@ def loader(
     options: BatchOptions | None = None,
     augment: AugmentOptions | None = None,
     seed: int = 0,
+    threads: int = 1,
 ) -> BatchLoader:
     options = options or BatchOptions()
     index = build_index(Source(shards, split), TargetText(str.lower, encode), options)
-    return BatchLoader(index, options, augment=augment, seed=seed)
+    return BatchLoader(index, options, augment=augment, seed=seed, threads=threads)
 
 
 def train_batches(loader: BatchLoader, epoch: int, first: int = 0, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:

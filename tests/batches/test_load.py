@@ -114,6 +114,18 @@ def test_features_do_not_depend_on_the_batch(shards: str) -> None:
     )
 
 
+def test_features_do_not_depend_on_the_threads_that_make_them(shards: str) -> None:
+    """Nor does the number of torch's threads in whoever asks for them change."""
+    speeds = AugmentOptions(policy="ld", speeds=(0.9, 1.0, 1.1))
+    before = torch.get_num_threads()
+    one, three = (
+        each(tones.train_batches(tones.loader(shards, augment=speeds, threads=threads), 0)) for threads in (1, 3)
+    )
+    assert len(one) == len(TEXTS)
+    assert_equal(one, three)
+    assert torch.get_num_threads() == before
+
+
 def test_the_cache_changes_nothing(shards: str) -> None:
     tiny = BatchOptions(max_utterances=9)
     with_cache, without = (

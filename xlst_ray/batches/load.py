@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -34,6 +35,7 @@ class BatchLoader:
         augment: speeds and SpecAugment for training; none for held-out sets.
         seed: with the epoch and the utterance id it decides speeds and masks.
         frontend: makes the features of a wave (N,) that a pretrained encoder reads; none: the filterbank.
+        threads: that make features; they are the same for any number.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class BatchLoader:
         augment: AugmentOptions | None,
         seed: int,
         frontend: Callable[[Wave], Tensor] | None = None,
+        threads: int = 1,
     ) -> None:
         self._frontend = frontend
+        # Each utterance by one thread of torch's: with more of them its last bits are others.
+        self._pool = ThreadPoolExecutor(threads, "features", torch.set_num_threads, (1,))
         self.index, self.options, self.augment, self.seed = index, options, augment, seed
         self._fbank = Fbank()
         self._cache: dict[Key, Tensor] = {}
@@ -104,10 +109,10 @@ class BatchLoader:
         return all((row, speed) in self._cache for speed in speeds)
 
     def _features(self, keys: Sequence[Key], audio: Mapping[int, bytes] | None) -> list[Tensor]:
-        missing = dict.fromkeys(key for key in keys if key not in self._cache)
-        if audio is None:
-            audio = self._read_audio({row for row, _ in missing})
-        computed = {(row, speed): self._compute(row, audio[row], speed) for row, speed in missing}
+        missing = list(dict.fromkeys(key for key in keys if key not in self._cache))
+        stored = self._read_audio({row for row, _ in missing}) if audio is None else audio
+        made = self._pool.map(lambda key: self._compute(key[0], stored[key[0]], key[1]), missing)
+        computed = dict(zip(missing, made, strict=True))
         for key, features in computed.items():
             # Epochs scan all utterances in turn, and a scan defeats eviction: what came first simply stays.
             if features.nbytes <= self._cache_room:

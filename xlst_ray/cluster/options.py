@@ -39,7 +39,12 @@ class ClusterOptions(Section):
     worker_cpus: float = option(0.75, "of each training process", unit="CPUs", gt=0)
     worker_gpus: float = option(0.0, "of each training process", unit="GPUs", ge=0)
     worker_threads: int = option(1, "torch threads of each training process on CPUs", ge=1)
-    loader_cpus: float = option(0.25, "of the data loader beside each training process", unit="CPUs", gt=0)
+    loader_cpus: float = option(
+        0.25,
+        "of the data loader beside each training process, which has a thread for each whole one",
+        unit="CPUs",
+        gt=0,
+    )
     max_failures: int = option(3, "times that training restarts from its last checkpoint after a lost worker", ge=0)
     decoders: int = option(1, "processes that recognise test speech; 0: the job's own, without Ray", ge=0)
     decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)

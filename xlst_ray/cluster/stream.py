@@ -54,8 +54,10 @@ class WindowLoader:
         ranks: Sequence[int],
         world: int,
         frontend: Callable[[Wave], Tensor] | None,
+        threads: int,
     ) -> None:
-        self._loader = BatchLoader(Index.load(index_url), options, augment=augment, seed=seed, frontend=frontend)
+        index = Index.load(index_url)
+        self._loader = BatchLoader(index, options, augment=augment, seed=seed, frontend=frontend, threads=threads)
         self._ranks, self._world = ranks, world
 
     def __call__(self, windows: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -126,6 +128,7 @@ class RaySource:
                 self._ranks,
                 self._world,
                 self._frontend,
+                whole_cpus(self._loader_cpus),
             ),
             batch_size=1,
             compute=ActorPoolStrategy(size=1),
@@ -137,3 +140,8 @@ class RaySource:
         options.resource_limits = options.resource_limits.copy(object_store_memory=AHEAD_BYTES)
         dataset.context.custom_execution_callback_classes = [_Unhurried]
         yield from dataset.iter_rows()
+
+
+def whole_cpus(cpus: float) -> int:
+    """Threads for so many CPUs."""
+    return max(1, int(cpus))

@@ -26,7 +26,7 @@ from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import EpochPlan
 from xlst_ray.batches.source import BatchSource, PlainSource
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.stream import RaySource
+from xlst_ray.cluster.stream import RaySource, whole_cpus
 from xlst_ray.cluster.train import OnValidation, run_training
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError, DataError, TransferError
@@ -114,12 +114,15 @@ class SpeechJob:
             tagged=bool(vocabulary.tags),
         )
 
-    def _loader(self, name: str, augment: AugmentOptions | None, frontend: Frontend | None) -> BatchLoader:
+    def _loader(
+        self, name: str, augment: AugmentOptions | None, frontend: Frontend | None, threads: int = 1
+    ) -> BatchLoader:
         index = Index.load(storage.join(self.folder, name))
-        return BatchLoader(index, self.batch, augment=augment, seed=self.seed, frontend=frontend)
+        return BatchLoader(index, self.batch, augment=augment, seed=self.seed, frontend=frontend, threads=threads)
 
     def _plain_source(self, world: World, frontend: Frontend | None) -> BatchSource:
-        train, dev = self._loader(TRAIN_INDEX, self.augment, frontend), self._loader(DEV_INDEX, None, frontend)
+        train = self._loader(TRAIN_INDEX, self.augment, frontend, whole_cpus(self.loader_cpus))
+        dev = self._loader(DEV_INDEX, None, frontend)
         return PlainSource(train, dev, world.shares, world.planned)
 
     def _streaming_source(self, world: World, frontend: Frontend | None) -> BatchSource:
