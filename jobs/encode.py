@@ -6,7 +6,7 @@ python jobs/encode.py shards=data/cv-ka encoder.path=openai/whisper-base out=dat
 import sys
 
 from xlst_ray.cli import run_job
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.config import Section, Url, option
 from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.stage import run_stage
@@ -19,7 +19,7 @@ class EncodeJob(Section):
     shards: Url = option(..., "folder or URL of the shards")
     encoder: EncoderOptions = option(EncoderOptions, "the encoder")
     out: Url = option(..., "folder or URL of the states")
-    cluster: ClusterOptions = option(ClusterOptions, "where, and on how many decoders")
+    cluster: DecodingCluster = option(DecodingCluster, "where and on how many processes")
 
 
 def work(job: EncodeJob) -> str:

@@ -8,7 +8,7 @@ import sys
 
 from xlst_ray.batches.index import Source
 from xlst_ray.cli import run_job
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.config import Url, option
 from xlst_ray.errors import ConfigError
 from xlst_ray.shards.schema import Split
@@ -25,7 +25,7 @@ class EvaluateJob(EvaluateOptions):
     labels: Url | None = option(None, "folder or URL of labels, where the references are translations")
     states: Url | None = option(None, "folder or URL of the shards' states, for a model that reads them")
     out: Url = option(..., "folder or URL of the results")
-    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+    cluster: DecodingCluster = option(DecodingCluster, "where and on how many processes")
 
 
 def work(job: EvaluateJob) -> str:

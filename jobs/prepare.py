@@ -6,7 +6,7 @@ python jobs/prepare.py out=data/cv-ka corpus.reader=common_voice corpus.path=cv-
 import sys
 
 from xlst_ray.cli import run_job
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import TaskCluster
 from xlst_ray.config import Url, option
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.stage import run_stage
@@ -16,7 +16,7 @@ class PrepareJob(PrepareOptions):
     """A corpus and the folder of its shards."""
 
     out: Url = option(..., "folder or URL of the shards")
-    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes; workers=0: in this process")
+    cluster: TaskCluster = option(TaskCluster, "where")
 
 
 def work(job: PrepareJob) -> str:

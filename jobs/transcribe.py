@@ -1,17 +1,23 @@
 """Recordings -> transcripts: text, JSON with times, scores and alternatives, subtitles.
 
 python jobs/transcribe.py model=data/asr-ka 'audio=[interview.mp3,radio,"talks/*.ogg"]' out=data/text formats=[txt,srt]
+
+Exit status 2 where a recording cannot be decoded; the others are transcribed.
 """
 
 import json
 import sys
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from xlst_ray import storage
 from xlst_ray.cli import run_job
-from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import Url, option
+from xlst_ray.cluster.options import DecodingCluster
+from xlst_ray.config import Url, one_or_several, option
+from xlst_ray.errors import DataError
 from xlst_ray.stages.stage import Stage, fingerprint, finished, run_stage
-from xlst_ray.stages.transcribe import TranscribeOptions, find_recordings, transcribe
+from xlst_ray.stages.transcribe import FAILED, TranscribeOptions, find_recordings, transcribe
 
 PLACES = ("batch", "encoder")  # which change no result
 
@@ -20,9 +26,11 @@ class TranscribeJob(TranscribeOptions):
     """A model, recordings, and the folder of the transcripts."""
 
     model: Url = option(..., "folder or URL of the model, from jobs/train.py")
-    audio: tuple[Url, ...] = option(..., "recordings: files, folders, globs", min_length=1)
+    audio: Annotated[tuple[Url, ...], BeforeValidator(one_or_several)] = option(
+        ..., "recordings: files, folders, globs; one, or a list", min_length=1
+    )
     out: Url = option(..., "folder or URL of the transcripts")
-    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+    cluster: DecodingCluster = option(DecodingCluster, "where and on how many processes")
 
 
 def work(job: TranscribeJob) -> str:
@@ -33,6 +41,13 @@ def work(job: TranscribeJob) -> str:
     config = {key: value for key, value in options.identity().items() if key not in PLACES}
     stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint, "audio": heard})
     result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
+    if failed := result.counts["failed"]:
+        print(json.dumps(result.counts))
+        raise DataError(
+            f"{failed} of {len(recordings)} recordings cannot be decoded",
+            where=storage.join(result.folder, FAILED),
+            hint="the reasons stand there; the others are transcribed. Mend those and transcribe them into another out",
+        )
     return f"{json.dumps(result.counts)}\n{result.folder}"
 
 

@@ -9,7 +9,7 @@ import sys
 
 from xlst_ray import storage
 from xlst_ray.cli import run_job
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import TaskCluster
 from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import DataError
 from xlst_ray.report.validation import validation_page, validation_text
@@ -24,7 +24,7 @@ class ValidateJob(Section):
     labels: Url | None = option(None, "folder or URL of labels for them")
     html: Url | None = option(None, "file or URL of a page with plots; none: no page")
     allow: tuple[Fault, ...] = option((), "faults that are known and accepted: they are told, but no error")
-    cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes; workers=0: in this process")
+    cluster: TaskCluster = option(TaskCluster, "where")
 
 
 def work(job: ValidateJob) -> str:

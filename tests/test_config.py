@@ -280,3 +280,32 @@ def test_what_came_later_is_part_of_the_identity_where_it_is_set() -> None:
     assert Outer(inner=Inner(later=2)).identity() == {"inner": {"size": 3, "later": 2}, "names": ["a"]}
     assert Outer(whole=Inner(size=4)).identity()["whole"] == {"size": 4}
     assert Outer().resolved()["inner"] == {"size": 3, "later": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("s3://", "names no bucket: write s3://bucket/folder"),
+        ("s3:///", "names no bucket"),
+        ("gs:/bucket/folder", "has one slash, which is a folder of the name gs: : write gs://bucket/folder"),
+    ],
+)
+def test_a_url_without_a_bucket_is_no_local_folder(url: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(Place, None, [f"out={url}"])
+
+
+def test_a_path_is_absolute_and_a_url_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"a:b/c": f"{tmp_path}/a:b/c", "s3://bucket": "s3://bucket", "file:///data": "file:///data"}
+    for url, expected in given.items():
+        assert load(Place, None, [f"out='{url}'"]).out == expected
+
+
+class Place(Section):
+    size: int = option(1, "how large")
+    out: Url = option(..., "where it goes")
+
+
+def test_help_begins_with_what_is_required() -> None:
+    assert [line.split()[0] for line in describe(Place).splitlines()[::2]] == ["out", "size"]

@@ -89,6 +89,11 @@ def absolute(url: str) -> str:
     """A path as seen from everywhere: the workers of a cluster have other working folders than the job."""
     if not url.strip():
         raise ValueError("must not be empty")
+    scheme, colon, place = url.partition(":/")
+    if colon and scheme.isalnum() and not place.removeprefix("/").strip("/"):
+        raise ValueError(f"names no bucket: write {scheme}://bucket/folder")
+    if colon and scheme.isalnum() and not place.startswith("/"):
+        raise ValueError(f"has one slash, which is a folder of the name {scheme}: : write {scheme}://{place}")
     return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
@@ -100,10 +105,14 @@ def _language_code(code: str) -> str:
 
 
 LanguageCode = Annotated[str, AfterValidator(_language_code)]
-# One code, or several as a list.
-LanguageCodes = Annotated[
-    tuple[LanguageCode, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
+
+
+def one_or_several(value: Any) -> Any:
+    """One text stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+LanguageCodes = Annotated[tuple[LanguageCode, ...], BeforeValidator(one_or_several)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what both torch and numpy take
 Url = Annotated[str, AfterValidator(absolute)]
 
@@ -171,9 +180,9 @@ def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldIn
 
 
 def describe(kind: type[Section], prefix: str = "") -> str:
-    """The help text: one line a field with type, unit, default and meaning; mappings show their entries' fields."""
+    """The help text: fields with type, unit, default and meaning, the required first; of mappings what they hold."""
     lines = []
-    for key, field in fields(kind, prefix):
+    for key, field in sorted(fields(kind, prefix), key=lambda leaf: not leaf[1].is_required()):
         lines.append(_describe_field(key, field))
         entry = _entry_of(field.annotation)
         if entry is not None:

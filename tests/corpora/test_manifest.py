@@ -109,13 +109,16 @@ def test_a_single_file_with_splits_of_other_names(tmp_path: Path) -> None:
     assert [row.id for row in said(corpus, "dev")] == ["all-2"]
 
 
-def test_rows_of_another_language_are_left_out(tmp_path: Path) -> None:
-    rows = [{"audio": "a.wav", "text": lang, "lang": lang} for lang in ("nl", "el", "nl")]
+def test_rows_of_another_language_are_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"audio": "a.wav", "text": lang, "lang": lang} for lang in ("nl", "el", "nl", "de")]
     write(tmp_path / "train.jsonl", *rows)
-    assert [row.text for row in read(tmp_path)] == ["el"]
+    for _ in range(2):  # for the fingerprint, and for the plan
+        assert [row.text for row in read(tmp_path)] == ["el"]
+    told = f"{tmp_path}/train.jsonl: of train the rows of other languages are left out: 1 de, 2 nl\n"
+    assert capsys.readouterr().out == told
     with pytest.raises(DataError, match="in the language fi") as caught:
         read(tmp_path, lang="fi")
-    assert "el, nl" in str(caught.value)
+    assert "de, el, nl" in str(caught.value)
 
 
 def test_limit_is_rows_of_each_split(tmp_path: Path) -> None:

@@ -448,6 +448,37 @@ def test_a_model_with_tags_writes_the_language_that_is_asked_for(
     assert "no tag of sv" in refused("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/sv", "lang=sv")
 
 
+def test_how_a_vocabulary_is_made_is_not_said_beside_one_that_is_there(
+    refused: Refused, shards: Path, tmp_path: Path
+) -> None:
+    message = refused("train", *SMALL_ASR, f"shards={shards}", f"vocabulary={shards}", f"out={tmp_path}/asr")
+    assert "pieces: says how a vocabulary is made, and vocabulary= names one that is there" in message
+
+
+def test_a_recording_that_cannot_be_decoded_is_the_exit_status_of_the_others_too(
+    refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr") == 0
+    (tmp_path / "good.flac").write_bytes(tone())
+    (tmp_path / "bad.flac").write_bytes(b"fLaC, but no sound")
+    transcribe = [f"model={tmp_path}/asr", "beam.beam=1", "cluster.decoders=0"]
+    assert start("transcribe", *transcribe, f"audio={tmp_path}/good.flac", f"out={tmp_path}/one") == 0
+    for _ in range(2):  # as well where it was done before
+        message = refused("transcribe", *transcribe, f"audio={tmp_path}/*.flac", f"out={tmp_path}/two")
+        assert f"{tmp_path}/two/failed.jsonl: 1 of 2 recordings cannot be decoded" in message
+    assert (tmp_path / "two" / "good.json").read_bytes() == (tmp_path / "one" / "good.json").read_bytes()
+
+
+def test_a_job_lists_no_keys_that_mean_nothing_to_it() -> None:
+    place = {"cluster.address", "cluster.by_role", "cluster.cpus"}
+    decoding = {"cluster.decoders", "cluster.decoder_cpus", "cluster.decoder_gpus"}
+    wanted = {"prepare": {"cluster.workers"}, "validate": {"cluster.workers"}, "export": None}
+    wanted |= dict.fromkeys(("encode", "evaluate", "transcribe"), decoding)
+    for job, more in wanted.items():
+        listed = {key for key, _ in leaves(kind(job)) if key.startswith("cluster.")}
+        assert listed == (set() if more is None else place | more)
+
+
 def test_a_job_is_done_once_and_another_one_does_not_take_its_folder(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,3 +99,9 @@ def test_the_demo_gives_its_grammar(tmp_path: Path) -> None:
 def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(PairsOptions, overrides=overrides)
+
+
+def test_a_path_is_absolute_but_for_the_shards_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = [load(PairsOptions, overrides=[f"path={path}"]).path for path in ("pairs", "s3://bucket/pairs", "source")]
+    assert found == [f"{tmp_path}/pairs", "s3://bucket/pairs", "source"]

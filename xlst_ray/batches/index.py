@@ -8,9 +8,10 @@ Legend: N utterances, S shards, U tokens of one utterance.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,18 @@ from xlst_ray.shards.files import read_labels, read_shard, shard_urls
 from xlst_ray.shards.scores import read_refusals
 from xlst_ray.shards.states import STATES_PER_SECOND, read_steps, states_url
 from xlst_ray.text.keep import KeepOptions
+
+_COMMONEST: Final = 2
+NEXT_STEP: Final[Mapping[str, str]] = {  # by the reason why an utterance is left out
+    "empty text": "is the transcript another column, or in a script that text.* leaves out?",
+    "too short": "lower batch.min_utterance_frames",
+    "too long": "raise batch.max_utterance_frames",
+    "too many tokens": "raise batch.max_utterance_tokens",
+    "no label": "why sentences failed stands in the label files: jobs/validate.py shards=... labels=... tells",
+    "label refused": "loosen the thresholds of keep, or look at the labels' page",
+    "held-out sentence": "all of it is said in the test or development set: train on something else",
+    "not drawn": "raise the share",
+}
 
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
@@ -252,7 +265,11 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
         if kept:  # columns of numbers, shard by shard: lists of numbers would take ten times as much
             tables.append(pa.table([list(column) for column in zip(*kept, strict=True)], schema=INDEX_SCHEMA))
     if not tables:
-        raise DataError(f"no utterance of the split {source.split} can be used: {dict(counts)}", where=source.shards)
+        raise DataError(
+            f"no utterance of the split {source.split} can be used: {show_left_out(counts)}",
+            where=source.shards,
+            hint="; ".join(NEXT_STEP[reason.partition(":")[0]] for reason, _ in counts.most_common(_COMMONEST)),
+        )
     counts["seconds"] = round(total_seconds)
     states = () if source.states is None else tuple(states_url(url, source.states) for url in urls)
     return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),), states)
@@ -272,6 +289,12 @@ def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | 
         if source.keep is not None:
             refused = read_refusals(url, source.labels, ids, source.keep)
     yield from zip(ids, seconds, frames, sentences, refused, strict=True)
+
+
+def show_left_out(counts: Mapping[str, int]) -> str:
+    """The utterances of an index that were left out, as a message has them."""
+    reasons = sorted(counts.keys() - {"kept", "seconds"})
+    return ", ".join(f"{counts[reason]} {reason}" for reason in reasons) or "none"
 
 
 def _drawn(name: str, share: float) -> bool:

@@ -11,8 +11,8 @@ ROLE_LABEL = "xlst-role"  # of Ray nodes, as cluster.yaml and deploy/ set it
 Role = Literal["data", "engine", "train"]
 
 
-class ClusterOptions(Section):
-    """Logical resources of each kind of process; Ray places them. The same jobs run on a laptop and on a cluster."""
+class PlaceOptions(Section):
+    """The cluster that work runs on."""
 
     address: str | None = option(
         None,
@@ -24,7 +24,42 @@ class ClusterOptions(Section):
         "without GPUs), engine (pools with GPUs: translation, recognition), train; off: to any node",
     )
     cpus: int | None = option(None, "processors of a cluster started here; none: all there are", unit="CPUs", ge=1)
-    workers: int = option(1, "training processes; 0: train in the job's own process, without Ray", ge=0)
+
+    def nodes(self, role: Role) -> dict[str, str]:
+        """Ray's label selector of the nodes for a kind of work; empty: any node."""
+        return {ROLE_LABEL: role} if self.by_role else {}
+
+    def requests(self) -> dict[str, tuple[str, float]]:
+        """What processes that live long ask for: the product, as a message shows it -> Ray's resource, how much."""
+        return {}
+
+
+class TaskCluster(PlaceOptions):
+    """Where tasks run that decode and look at recordings."""
+
+    workers: int = option(1, "0: in the job's own process, without Ray; else tasks, as many as there are CPUs", ge=0)
+
+
+class DecodingCluster(PlaceOptions):
+    """Where speech models run that do not train."""
+
+    decoders: int = option(1, "processes with the model, on recordings or shards; 0: the job's own, without Ray", ge=0)
+    decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
+    decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
+
+    def requests(self) -> dict[str, tuple[str, float]]:
+        return {
+            "decoders x decoder_cpus": ("CPU", self.decoders * self.decoder_cpus),
+            "decoders x decoder_gpus": ("GPU", self.decoders * self.decoder_gpus),
+        }
+
+
+class ClusterOptions(DecodingCluster, TaskCluster):
+    """Logical resources of each kind of process; Ray places them. The same jobs run on a laptop and on a cluster."""
+
+    workers: int = option(
+        1, "training processes; 0: train, and prepare corpora, in the job's own process, without Ray", ge=0
+    )
     min_workers: int | None = option(
         None,
         "training goes on with as few processes while nodes are lost, and grows again to `workers`; none: it waits",
@@ -46,9 +81,6 @@ class ClusterOptions(Section):
         gt=0,
     )
     max_failures: int = option(3, "times that training restarts from its last checkpoint after a lost worker", ge=0)
-    decoders: int = option(1, "processes that recognise test speech; 0: the job's own, without Ray", ge=0)
-    decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
-    decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
     translators: int = option(1, "processes that translate; 0: the job's own, without Ray", ge=0)
     translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
@@ -71,6 +103,11 @@ class ClusterOptions(Section):
         """Processes that a translator's model may be shared over: one for each of its GPUs, or one without."""
         return max(1, math.ceil(self.translator_gpus))
 
-    def nodes(self, role: Role) -> dict[str, str]:
-        """Ray's label selector of the nodes for a kind of work; empty: any node."""
-        return {ROLE_LABEL: role} if self.by_role else {}
+    def requests(self) -> dict[str, tuple[str, float]]:
+        return {
+            "workers x (worker_cpus + loader_cpus)": ("CPU", self.workers * (self.worker_cpus + self.loader_cpus)),
+            "workers x worker_gpus": ("GPU", self.workers * self.worker_gpus),
+            **super().requests(),
+            "translators x translator_cpus": ("CPU", self.translators * self.translator_cpus),
+            "translators x translator_gpus": ("GPU", self.translators * self.translator_gpus),
+        }

@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy
 
 from xlst_ray import errors
 from xlst_ray.cluster.nodes import alive, refuse_unseen
-from xlst_ray.cluster.options import ClusterOptions, Role
+from xlst_ray.cluster.options import PlaceOptions, Role
 from xlst_ray.cluster.session import connect
 from xlst_ray.errors import XlstError
 from xlst_ray.progress import Ticker, say
@@ -40,7 +40,7 @@ def map_items(
     unit: str,
     make: Callable[[], Work],
     items: Sequence[Any],
-    cluster: ClusterOptions,
+    cluster: PlaceOptions,
     *,
     pool: int | None = None,
     cpus: float = 1.0,

@@ -10,7 +10,7 @@ import ray
 import ray.data
 import ray.util
 
-from xlst_ray.cluster.options import ROLE_LABEL, ClusterOptions
+from xlst_ray.cluster.options import ROLE_LABEL, PlaceOptions
 from xlst_ray.cluster.stop import signals_kept
 from xlst_ray.cluster.temporary import session_folder
 from xlst_ray.errors import ConfigError
@@ -21,7 +21,7 @@ KNOCKED = (
 )
 
 
-def connect(options: ClusterOptions) -> None:
+def connect(options: PlaceOptions) -> None:
     """Ray from here to the end of the process: the cluster it is in already, the one named, or one started here.
 
     Called where Ray is first needed, so that a run with nothing left to do does not wait for a cluster.
@@ -54,7 +54,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def _start_here(options: ClusterOptions) -> None:
+def _start_here(options: PlaceOptions) -> None:
     if options.by_role:
         raise ConfigError(
             f"by_role asks for nodes with the label {ROLE_LABEL}, and a cluster that is started here has none",
@@ -93,19 +93,10 @@ def address_known() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _refuse_what_does_not_fit(options: ClusterOptions) -> None:
+def _refuse_what_does_not_fit(options: PlaceOptions) -> None:
     """A cluster that is started here does not grow: what is more than it has would wait for ever."""
     there = ray.cluster_resources()
-    train = options.workers * (options.worker_cpus + options.loader_cpus)
-    needs = {
-        "workers x (worker_cpus + loader_cpus)": ("CPU", train),
-        "decoders x decoder_cpus": ("CPU", options.decoders * options.decoder_cpus),
-        "translators x translator_cpus": ("CPU", options.translators * options.translator_cpus),
-        "workers x worker_gpus": ("GPU", options.workers * options.worker_gpus),
-        "decoders x decoder_gpus": ("GPU", options.decoders * options.decoder_gpus),
-        "translators x translator_gpus": ("GPU", options.translators * options.translator_gpus),
-    }
-    for what, (kind, needed) in needs.items():
+    for what, (kind, needed) in options.requests().items():
         if needed > there.get(kind, 0.0):
             ray.shutdown()
             raise ConfigError(

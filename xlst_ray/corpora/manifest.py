@@ -2,12 +2,14 @@
 
 Fields: `audio` or `audio_filepath` (a path relative to the manifest, or a URL) and `text`; optionally `id`, `lang`,
 `speaker`, `group`, `offset` and `duration` (seconds), `translations` (texts by language code), `split`. Further fields
-are ignored, and rows in another `lang` belong to another corpus. Either a folder of `train.jsonl`, `dev.jsonl`,
-`test.jsonl` (NeMo's `train_manifest.json` by `splits={train: train_manifest.json}`), or one file whose rows name their
-split. NeMo's fields are those of docs.nvidia.com/nemo/speech, "Datasets".
+are ignored; rows in another `lang` belong to another corpus, and how many is told. Either a folder of `train.jsonl`,
+`dev.jsonl`, `test.jsonl` (NeMo's `train_manifest.json` by `splits={train: train_manifest.json}`), or one file whose
+rows name their split. NeMo's fields are those of docs.nvidia.com/nemo/speech, "Datasets".
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from xlst_ray import storage
@@ -16,8 +18,10 @@ from xlst_ray.corpora.fields import label, number, parse_object, text, texts_by_
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.corpora.tables import place, read_lines
 from xlst_ray.errors import DataError
+from xlst_ray.progress import say
 from xlst_ray.shards.schema import SPLITS, Utterance
 
+_tell = cache(say)  # once: rows are read for the fingerprint, and again for the plan
 _FILES: Final = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
@@ -43,7 +47,7 @@ class Manifest:
 
     def rows(self, part: str, split: str) -> Iterator[Row]:
         """The rows of a part. Raises `DataError` where none is in the language."""
-        languages: set[str] = set()
+        languages: Counter[str] = Counter()
         for where, fields in self._objects(part):
             if isinstance(fields, DataError):
                 # In a single file a row that cannot be read names no part: it is one of the training rows.
@@ -51,7 +55,7 @@ class Manifest:
                     yield Row(where, None, detail=fields.what)
             elif not self._single or self._own(fields, where) == part:
                 lang = fields.get("lang", self._lang)
-                languages.add(str(lang))
+                languages[str(lang)] += 1
                 if lang == self._lang:
                     yield understand(where, self._utterance, fields, where, split)
         if languages and self._lang not in languages:
@@ -60,6 +64,8 @@ class Manifest:
                 where=self._url(part),
                 hint=f"the field lang says: {', '.join(sorted(languages))}",
             )
+        if others := [f"{count:,} {lang}" for lang, count in sorted(languages.items()) if lang != self._lang]:
+            _tell(f"{self._url(part)}: of {part} the rows of other languages are left out: {', '.join(others)}")
 
     def _url(self, part: str) -> str:
         if self._single:

@@ -56,7 +56,10 @@ def load_model(folder: Path) -> S2TModel:
             hint=f"a model folder holds {DESCRIPTION} and {WEIGHTS}",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
-        raise DataError(f"cannot be read as a model ({error})", where=str(folder)) from error
+        hint = (
+            "is it cut off, or of another program? Fetch it again, or run the job again that made it, with another out"
+        )
+        raise DataError(f"cannot be read as a model ({error})", where=str(folder), hint=hint) from error
     except RuntimeError as error:  # torch's word for missing, unknown and misshapen parameters
         raise DataError(f"{WEIGHTS} is not what {DESCRIPTION} describes: {error}", where=str(folder)) from None
     return model.eval()

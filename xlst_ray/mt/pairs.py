@@ -3,11 +3,11 @@ gettext catalogues or the demo's grammar."""
 
 import random
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
-from xlst_ray.config import Section, option
+from xlst_ray.config import Section, absolute, option
 from xlst_ray.demo.corpus import parallel_pairs
 from xlst_ray.demo.options import DemoOptions
 from xlst_ray.errors import ConfigError, DataError
@@ -18,6 +18,11 @@ from xlst_ray.mt.tables import read_table
 from xlst_ray.shards.files import read_shard, shard_urls
 
 Pair = tuple[str, str]  # source sentence, target sentence
+SOURCE: Final = "source"  # as a path: the shards of a recipe's source language
+
+
+def _absolute(path: str) -> str:
+    return path if path == SOURCE else absolute(path)
 
 
 class PairsOptions(Section):
@@ -29,7 +34,7 @@ class PairsOptions(Section):
         " moses: two files of equally many lines; tmx: a translation memory;"
         " gettext: catalogues of two languages joined by message; demo: the built-in grammar",
     )
-    path: str | None = option(
+    path: Annotated[str, AfterValidator(_absolute)] | None = option(
         None,
         "shard folder, table, translation memory, what stands before .<language> in the names of two files, or the root"
         " below which catalogues lie;"

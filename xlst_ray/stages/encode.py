@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from xlst_ray import storage
 from xlst_ray.audio.decode import Wave, decode_flac
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.model.encoders import PretrainedEncoder
@@ -86,7 +86,7 @@ def describe_encoding(options: EncoderOptions, shards: str) -> Stage:
     return Stage(f"states-{source.config['corpus']['lang']}", config, {"shards": source.fingerprint}, version=1)
 
 
-def encode(title: str, options: EncoderOptions, shards: str, folder: str, cluster: ClusterOptions) -> dict[str, Any]:
+def encode(title: str, options: EncoderOptions, shards: str, folder: str, cluster: DecodingCluster) -> dict[str, Any]:
     """Write the states of every split of a shard folder below `folder`, going on from what is there; returns counts."""
     splits = [split for split in SPLITS if storage.list_files(storage.join(shards, split), ".parquet")]
     urls = [url for split in splits for url in shard_urls(shards, split)]

@@ -16,7 +16,7 @@ from xlst_ray.batches.index import Index, Source, TargetText, build_index
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import Planned, plan_held_out
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
@@ -97,7 +97,7 @@ class Decoder:
 
 
 def evaluate(
-    title: str, options: EvaluateOptions, model: str, test: Source, folder: str, cluster: ClusterOptions
+    title: str, options: EvaluateOptions, model: str, test: Source, folder: str, cluster: DecodingCluster
 ) -> dict[str, Any]:
     """Recognise a test split with the model of a folder; hypotheses and scores go to `folder`.
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from xlst_ray.cluster import metrics
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import TaskCluster
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.config import Section, option
 from xlst_ray.corpora.convert import ShardCounts, convert_shard, plan_shards, shard_base, split_of, sum_counts
@@ -34,7 +34,7 @@ def describe_prepare(options: PrepareOptions) -> Stage:
     return Stage(f"prepare-{options.corpus.lang}", config, inputs)
 
 
-def prepare(options: PrepareOptions, folder: str, cluster: ClusterOptions) -> dict[str, Any]:
+def prepare(options: PrepareOptions, folder: str, cluster: TaskCluster) -> dict[str, Any]:
     """Write the shards of every split below `folder`, going on from what is there; returns counts by split.
 
     Raises:

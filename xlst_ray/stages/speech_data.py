@@ -71,7 +71,11 @@ def speech_data(
 
     Raises:
         DataError: a folder is not that of a finished stage.
+        ConfigError: there is a vocabulary, and something is said of how one is made.
     """
+    if vocabulary is not None and pieces != VocabularyOptions():
+        what = "says how a vocabulary is made, and vocabulary= names one that is there"
+        raise ConfigError(what, where="pieces", hint="leave one of them out")
     train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
     lang = target_language(train)
     sources = {

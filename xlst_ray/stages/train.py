@@ -20,7 +20,7 @@ from pydantic import model_validator
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.audio.fbank import MEL_BINS, SHIFT
-from xlst_ray.batches.index import Index, Source, TargetText, build_index, join
+from xlst_ray.batches.index import Index, Source, TargetText, build_index, join, show_left_out
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import EpochPlan
@@ -352,13 +352,14 @@ def _describe(
         f"{epoch.padding:.1%} padding, {unknown:.2%} unknown tokens, {digits:.2%} with digits, "
         f"{infeasible:.2%} with too few encoder steps for CTC; "
         f"{epoch.batches} batches an epoch, in which {epoch.left_out} utterances have no place; "
-        f"left out: { {k: v for k, v in index.counts.items() if k not in ('kept', 'seconds')} or 'none' }"
+        f"left out: {show_left_out(index.counts)}"
     )
     if options.train.ctc_weight > 0 and infeasible > options.batch.max_ctc_infeasible:
         raise DataError(
             f"{title}: CTC cannot align {infeasible:.1%} of the utterances, which have more tokens than encoder steps "
             f"(allowed: {options.batch.max_ctc_infeasible:.1%})",
-            hint="use a larger vocabulary, smaller model.strides or no CTC, or raise batch.max_ctc_infeasible",
+            hint="use a larger vocabulary, smaller model.strides or no CTC; leave out labels that are too long "
+            "(engines.<name>.scores=true of a recipe, scores=true here); or raise batch.max_ctc_infeasible",
         )
     shares = {"unknown_share": unknown, "digit_share": digits, "ctc_infeasible_share": infeasible}
     return {**index.counts, "parameters": parameters, **shares}

@@ -17,7 +17,7 @@ from xlst_ray.errors import DataError
 from xlst_ray.mt.lm import LMOptions, build_lm, load_lm, save_lm, train_tokenizer
 from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.mt.lm_task import LMTask
-from xlst_ray.mt.pairs import Pair, PairsOptions, read_pairs
+from xlst_ray.mt.pairs import SOURCE, Pair, PairsOptions, read_pairs
 from xlst_ray.progress import say
 from xlst_ray.train.checkpoint import load_weights
 from xlst_ray.train.options import TrainOptions
@@ -40,7 +40,7 @@ class MTOptions(Section):
     def with_shards(self, folder: str) -> "MTOptions":
         """With the shard folder of the experiment's source language wherever pairs of kind shards name `source`."""
         pairs = {
-            name: part.replace(path=folder) if part.kind == "shards" and part.path == "source" else part
+            name: part.replace(path=folder) if part.kind == "shards" and part.path == SOURCE else part
             for name, part in self.pairs.items()
         }
         return self.replace(pairs=pairs)

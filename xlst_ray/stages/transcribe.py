@@ -18,7 +18,7 @@ from xlst_ray.audio import ffmpeg
 from xlst_ray.audio.cut import QUIET, cut_at_silence
 from xlst_ray.audio.decode import AudioError, Wave, decode, resample
 from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, Fbank, utterance_cmvn
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import LanguageCode, Section, option
 from xlst_ray.errors import ConfigError, DataError
@@ -188,7 +188,7 @@ class Transcriber:
 
 
 def transcribe(
-    options: TranscribeOptions, model: str, recordings: Sequence[Recording], folder: str, cluster: ClusterOptions
+    options: TranscribeOptions, model: str, recordings: Sequence[Recording], folder: str, cluster: DecodingCluster
 ) -> dict[str, Any]:
     """Write the transcripts of recordings below `folder`, going on from what is there; returns counts.
 

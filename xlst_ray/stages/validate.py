@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 
 from xlst_ray import storage
-from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.options import TaskCluster
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.report.validation import SplitFacts, Validation
 from xlst_ray.shards.files import read_shard, shard_urls
@@ -18,7 +18,7 @@ from xlst_ray.text.leakage import find_overlap
 TEXTS_IDENTIFIED = 2000  # of each split: its first ones
 
 
-def validate(shards: str, labels: str | None, cluster: ClusterOptions, *, pool: int | None = None) -> Validation:
+def validate(shards: str, labels: str | None, cluster: TaskCluster, *, pool: int | None = None) -> Validation:
     """Look at a shard folder, and at the labels for it where there are some.
 
     Args:
