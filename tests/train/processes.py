@@ -79,10 +79,10 @@ def update_of(world: World, shards: str, parts: Sequence[Sequence[int]]) -> tupl
 
 
 def fit_dealt(
-    world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path, accumulate: int
+    world: World, shards: str, parts: Sequence[Sequence[int]], folder: Path, accumulate: int, dropout: float = 0.0
 ) -> dict[str, Any]:
     """A fit whose encoder is frozen until update 3."""
-    model, batches = build_model(), load(shards, parts)
+    model, batches = build_model(dropout=dropout), load(shards, parts)
     freeze = {name: 3 for name, _ in model.named_parameters() if name.startswith("encoder.")}
     options = OPTIONS.replace(accumulate=accumulate)
     task = SpeechTask(model, Dealt(batches, world), options, freeze=freeze)

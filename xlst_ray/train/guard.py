@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from xlst_ray.errors import TrainingError
 from xlst_ray.train.checkpoint import checkpoint_name, weights
+from xlst_ray.train.seeds import seeded
 from xlst_ray.train.shard import local
 from xlst_ray.train.step import World
 from xlst_ray.train.task import B, Task
@@ -29,10 +29,10 @@ _HINT: Final = (
 
 
 class Failure(NamedTuple):
-    """An update that failed: its number, and what torch was seeded with before its first batch."""
+    """An update that failed: its number, and what torch was seeded with before each of its batches."""
 
     update: int
-    seed: int
+    seeds: Sequence[int]
 
 
 def explain(
@@ -53,8 +53,7 @@ def explain(
         scale: of the loss, in fp16.
     """
     factor = scale * world.size / world.tokens(task, batches)
-    torch.manual_seed(failure.seed)
-    found = [_examine(task, batch, world, factor) for batch in batches]
+    found = [_examine(task, batch, world, factor) for batch in seeded(batches, failure.seeds, world.device)]
     here = folder / FOLDER / checkpoint_name(failure.update)
     here.mkdir(parents=True, exist_ok=True)
     values = {name: value.cpu().contiguous() for name, value in weights(task.model).items()}
@@ -67,7 +66,7 @@ def explain(
     ]
     told = []
     for number in failing:
-        facts = {**failure._asdict(), "rank": world.rank, "batch": number}
+        facts = {"update": failure.update, "seed": failure.seeds[number], "rank": world.rank, "batch": number}
         told.append(_write(task, batches[number], here, facts, *found[number]))
     place = world.first(kept(here))
     reports = [report for rank in world.gather(told) for report in rank]

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Generic
 
-import torch
 from torch import nn
 from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
@@ -25,6 +24,7 @@ from xlst_ray.train.guard import Failure, explain
 from xlst_ray.train.meter import Meter, Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.schedule import inverse_sqrt
+from xlst_ray.train.seeds import seeds_of
 from xlst_ray.train.shard import shard
 from xlst_ray.train.step import AUTOCAST_TO, NotFiniteError, World, update_model, validate
 from xlst_ray.train.task import B, Shaped, Task
@@ -71,8 +71,9 @@ def fit(
 ) -> TrainState:
     """Train to the last update or until patience ends, validating and writing a checkpoint every `validate_every`.
 
-    Every random choice is a function of (seed, update, rank) or (seed, epoch), so that a run that was killed and
-    resumed from its last checkpoint takes the same steps as one that was not.
+    Every random choice is a function of (seed, update, rank of the plan, batch) or (seed, epoch), so that a run that
+    was killed and resumed from its last checkpoint takes the same steps as one that was not, and so does one on
+    another number of processes.
 
     Args:
         folder: where rank 0 writes checkpoints.
@@ -132,11 +133,12 @@ class _Training(Generic[B]):
     ) -> tuple[dict[str, float], TrainState]:
         """The next update; raises `TrainingError` where it is not finite and float16 is not to blame."""
         number, learner = state.update + 1, self.learner
-        failure = Failure(number, _seed_of(self.seed, number, self.world.rank))
-        torch.manual_seed(failure.seed)
+        failure = Failure(number, seeds_of(self.seed, number, self.world.shares, len(batches)))
         clip, scaler = self.options.clip_norm, learner.scaler
         try:
-            logs = update_model(self.task, parallel, learner.optimizer, batches, self.world, clip, scaler)
+            logs = update_model(
+                self.task, parallel, learner.optimizer, batches, self.world, clip, scaler, failure.seeds
+            )
         except NotFiniteError:
             raise self._explain(batches, failure, scale=1.0) from None
         state = replace(state, update=number)
@@ -235,10 +237,6 @@ def _freeze(model: nn.Module, frozen: frozenset[str], world: World) -> nn.Module
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise TrainingError("every parameter is frozen, there is nothing to train", hint="freeze less of the model")
     return world.parallel(model)
-
-
-def _seed_of(seed: int, update: int, rank: int) -> int:
-    return (seed * 1_000_003 + update) * 1_009 + rank
 
 
 def _out_of_patience(state: TrainState, options: TrainOptions) -> bool:

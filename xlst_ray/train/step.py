@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from xlst_ray.errors import TrainingError
+from xlst_ray.train.seeds import seeded
 from xlst_ray.train.shard import whole
 from xlst_ray.train.task import B, Shape, Shaped, Task
 
@@ -106,6 +107,7 @@ def update_model(
     world: World,
     clip_norm: float,
     scaler: GradScaler | None = None,
+    seeds: Sequence[int] = (),
 ) -> dict[str, float]:
     """Train on this rank's batches of one update; the same on every rank.
 
@@ -114,6 +116,7 @@ def update_model(
 
     Args:
         scaler: of the loss, for float16: where the gradient overflows the update is skipped, and the scale is halved.
+        seeds: of torch's generators before each batch (`seeds.py`); none: they are left alone.
 
     Returns:
         `loss` and the task's logs per target token, `grad_norm`, `tokens`; of a skipped update `tokens` alone.
@@ -125,7 +128,7 @@ def update_model(
     tokens = world.tokens(task, batches)
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    for i, batch in enumerate(batches):
+    for i, batch in enumerate(seeded(batches, seeds, world.device)):
         with _gradients_kept_here(model, last=i + 1 == len(batches)):
             with world.autocast():
                 result = task.loss(model, batch)
@@ -135,8 +138,7 @@ def update_model(
             sums[name] = sums.get(name, torch.zeros((), device=world.device)) + value
     scaler.unscale_(optimizer)
     norm = whole(nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm))
-    # All that is asked of a GPU is asked at once, before the optimiser's step, which it takes while the next batch is
-    # fetched.
+    # A GPU is asked once for all, before the optimiser's step, which it takes while the next batch is fetched.
     totals, own = world.total(torch.stack(list(sums.values()))), float(norm)
     if not math.isfinite(own) and not scaler.is_enabled():
         raise NotFiniteError(f"the gradient is not finite (loss {float(sums['loss']) / tokens})")
