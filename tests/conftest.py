@@ -13,6 +13,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # makes `tones` importable
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they bring
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let its workers starve beside other tests
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # transformers would ask the hub about folders, too
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")

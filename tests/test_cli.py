@@ -59,6 +59,19 @@ def test_an_error_of_the_users_is_said_on_stderr_without_a_traceback(capsys: pyt
     assert "did you mean size?" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_said_whoever_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    def fill(job: Job) -> str:
+        with open("/dev/full", "w") as file:
+            file.write("more than nothing")
+        return "written"
+
+    assert run(work=fill) == 2
+    assert (
+        capsys.readouterr().err
+        == "error: No space left on device\n  -> make space; the same command goes on from here\n"
+    )
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     def fail(job: Job) -> str:
         raise ZeroDivisionError

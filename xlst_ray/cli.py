@@ -1,6 +1,7 @@
 """The command line of a job: `--config file.yaml key.sub=value ...`, and a help text made from its configuration."""
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,8 @@ S = TypeVar("S", bound=Section)
 
 USAGE_ERROR = 2  # exit status of everything that the user can mend
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # as shells have them
-GOES_ON = "stopped; the same command goes on from here"
+RUN_AGAIN = "the same command goes on from here"
+GOES_ON = f"stopped; {RUN_AGAIN}"
 
 
 def run_job(kind: type[S], work: Callable[[S], str], about: str | None, arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +44,12 @@ def run_job(kind: type[S], work: Callable[[S], str], about: str | None, argument
             print(work(load(kind, parsed.config, parsed.overrides)))
     except XlstError as error:
         print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{place}\n  -> make space; {RUN_AGAIN}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(GOES_ON, file=sys.stderr)

@@ -5,14 +5,15 @@ as strings; a plain path is the local file system. Writes are atomic: a reader n
 """
 
 import errno
+import fcntl
 import io
 import json
 import os
 import string
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ from xlst_ray.errors import DataError
 FILES_A_REQUEST = 512
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")  # of pyarrow's file systems
 _LONGEST_NAME = 255  # bytes of a file's name, on the file systems there are
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -275,6 +277,32 @@ def delete(url: str) -> None:
         filesystem.delete_dir(path)
     elif kind == fs.FileType.File:
         filesystem.delete_file(path)
+
+
+@contextmanager
+def locked(url: str, wait: Callable[[], None]) -> Iterator[None]:
+    """Within the block no other process is within one of the same local folder, which is made where there is none.
+
+    `wait` is called before there is waiting for another. The lock goes with its process, also where that is killed.
+    Object stores, and some network file systems, know no locks: there nobody waits.
+    """
+    filesystem, path = locate(url)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        yield
+        return
+    with ExitStack() as until_done:
+        with _writable(url):
+            Path(path).mkdir(parents=True, exist_ok=True)
+            file = until_done.enter_context(Path(path, ".lock").open("wb"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
 
 
 def copy_folder(source: str, target: str) -> None:

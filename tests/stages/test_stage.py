@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -105,7 +107,7 @@ def test_what_a_resume_needs_goes_when_the_manifest_is_there_and_not_before(tmp_
         run_stage(STAGE, str(tmp_path), partial(work, stopped=True))
     assert (tmp_path / "checkpoints").is_dir()
     run_stage(STAGE, str(tmp_path), partial(work, stopped=False))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "stage.json"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["manifest.json", "stage.json"]
 
 
 def test_the_manifest_says_what_was_done_with_what(tmp_path: Path) -> None:
@@ -221,3 +223,28 @@ def test_a_stage_of_another_kind_is_said(tmp_path: Path) -> None:
     assert finished(str(tmp_path), "size", "part").counts == {"parts": 3}
     with pytest.raises(DataError, match="no corpus, lang"):
         finished(str(tmp_path), "corpus", "size", "lang")
+
+
+def test_what_another_process_is_at_is_waited_for_and_not_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began, go_on, calls = Event(), Event(), list[str]()
+
+    def work(folder: str) -> dict[str, int]:
+        calls.append(folder)
+        began.set()
+        go_on.wait()
+        return {"rows": 1}
+
+    with ThreadPoolExecutor(2) as threads:  # a lock is that of an open file: threads are apart as processes are
+        first = threads.submit(run_stage, STAGE, str(tmp_path / "out"), work)
+        began.wait()
+        second = threads.submit(run_stage, STAGE, str(tmp_path / "out"), work)
+        said = ""
+        while "another job is at work here: waiting for it" not in said:
+            assert not second.done()
+            said += capsys.readouterr().out
+        go_on.set()
+    assert (first.result().reused, second.result().reused) == (False, True)
+    assert second.result().counts == {"rows": 1}
+    assert calls == [str(tmp_path / "out")]

@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import nn
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
+from xlst_ray.train.average import RunningAverage
 from xlst_ray.train.checkpoint import (
     Learner,
     TrainState,
@@ -182,3 +185,35 @@ def test_the_best_updates_are_the_best(scores: list[tuple[int, int]], count: int
     rank = {entry["update"]: worth(entry) for entry in entries}
     others = rank.keys() - set(chosen)
     assert all(rank[other] < rank[one] for other in others for one in chosen)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("may not mount a file system here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("room", [1, 9, 17, 25])
+def test_a_full_disk_is_said_and_the_checkpoint_before_stays(room: int, small_disk: Path) -> None:
+    """Whatever is being written when it is full: weights are 8 units, moments 16, the average 8."""
+    unit = 32 * 1024
+    model = nn.Linear(unit * 8 // 4, 1, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    model.weight.square().sum().backward()
+    optimizer.step()
+    learner = Learner(model, optimizer, average=RunningAverage(model, 0.5))
+    save_checkpoint(small_disk, learner, TrainState(3))
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * (shutil.disk_usage(small_disk).free - room * unit))
+    with pytest.raises(TrainingError, match="no space is left for a checkpoint") as raised:
+        save_checkpoint(small_disk, learner, TrainState(6))
+    assert raised.value.where == str(small_disk)
+    assert shutil.disk_usage(small_disk).free >= room * unit, "what was begun is gone"
+    filler.unlink()
+    assert list_checkpoints(small_disk) == [small_disk / "update-0000003"]
+    assert load_checkpoint(small_disk / "update-0000003", learner).update == 3

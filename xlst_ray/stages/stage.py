@@ -16,7 +16,7 @@ from typing import Any
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.progress import in_stage
+from xlst_ray.progress import in_stage, say
 
 VERSIONS_OF = (
     "xlst-ray",
@@ -129,6 +129,7 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts], *, again
 
     `work` must itself continue what an earlier, killed call began; it returns the counts for the manifest.
     With `again` it is done on a finished stage, too, which counts as unfinished until it is done.
+    Where another process of this machine is at work on it, or one of a shared file system, that is waited for.
 
     Raises:
         ConfigError: the folder holds another stage, or the same one with another configuration or other inputs.
@@ -137,6 +138,13 @@ def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts], *, again
     found = find_finished(folder)
     if found is not None and not again:
         return found
+    with storage.locked(folder, lambda: say(f"{folder}: another job is at work here: waiting for it")):
+        refuse_other(stage, folder)
+        found = find_finished(folder)
+        return found if found is not None and not again else _do(stage, folder, work)
+
+
+def _do(stage: Stage, folder: str, work: Callable[[str], Counts]) -> StageResult:
     description = {
         "stage": stage.name,
         "fingerprint": stage.fingerprint,

@@ -5,16 +5,18 @@ average of the weights `average.safetensors`, and in float16 `scaler.json`. Of a
 weights, moments and average are together in the folder `shards`.
 """
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -28,6 +30,7 @@ from xlst_ray.train.step import World
 
 WEIGHTS: Final = "model.safetensors"
 AVERAGE: Final = "average.safetensors"
+LEAST_SPACE: Final = 1 << 20  # bytes: a disk with less is full
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,31 @@ def save_checkpoint(folder: Path, learner: Learner, state: TrainState, world: Wo
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    _save_tensors(weights(learner.model), temporary / WEIGHTS)
-    torch.save(learner.optimizer.state_dict(), temporary / "optimizer.pt")
-    if learner.average is not None:
-        _save_tensors(learner.average.values, temporary / AVERAGE)
-    if learner.scaler is not None:
-        (temporary / "scaler.json").write_text(json.dumps(learner.scaler.state_dict()))
-    (temporary / "state.json").write_text(json.dumps(asdict(state)))
-    return _publish(temporary, target)
+    with _refuse_full(temporary):
+        _save_tensors(weights(learner.model), temporary / WEIGHTS)
+        with (temporary / "optimizer.pt").open("wb") as file:  # which torch itself leaves open where it cannot write
+            torch.save(learner.optimizer.state_dict(), file)
+        if learner.average is not None:
+            _save_tensors(learner.average.values, temporary / AVERAGE)
+        if learner.scaler is not None:
+            (temporary / "scaler.json").write_text(json.dumps(learner.scaler.state_dict()))
+        (temporary / "state.json").write_text(json.dumps(asdict(state)))
+        return _publish(temporary, target)
+
+
+@contextmanager
+def _refuse_full(temporary: Path) -> Iterator[None]:
+    """Of a disk that is full torch and safetensors say what they were writing, each in an error of its own."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = full or shutil.disk_usage(temporary).free < LEAST_SPACE
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not full:
+            raise
+        hint = "make space and run the same command: it goes on from the checkpoint before"
+        raise TrainingError("no space is left for a checkpoint", where=str(temporary.parent), hint=hint) from error
 
 
 def _publish(temporary: Path, target: Path) -> Path:
