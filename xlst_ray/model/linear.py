@@ -43,6 +43,8 @@ def mkl_is_slow() -> bool:
 
 
 def _is_for_onednn(x: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # which chooses for itself, and does not know what `_product` calls
+        return False
     there = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() > 1 and x.numel() > 0
     return there and not torch.is_autocast_enabled("cpu") and mkl_is_slow()
 

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from xlst_ray.model.recompute import without_recomputing
+from xlst_ray.model.wrapped import unwrapped
 from xlst_ray.train.step import World
 from xlst_ray.train.task import B, Shape, Shaped, Task
 
@@ -60,7 +60,7 @@ def count_flops(task: Task[B], world: World) -> Cost | None:
     """
     if not isinstance(task, Shaped):
         return None
-    with torch.random.fork_rng(), without_recomputing(task.model), sdpa_kernel(SDPBackend.MATH):
+    with torch.random.fork_rng(), unwrapped(task.model), sdpa_kernel(SDPBackend.MATH):
         counts = [_count(task, task.example(shape), world) for shape in _SHAPES]
     task.model.zero_grad(set_to_none=True)
     factors, *_ = np.linalg.lstsq(np.array([_terms(shape) for shape in _SHAPES]), np.array(counts), rcond=None)

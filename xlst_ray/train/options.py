@@ -60,6 +60,12 @@ class TrainOptions(Section):
         "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time",
         added=True,
     )
+    compile: bool = option(
+        False,
+        "compile each kind of layer (torch.compile) before the first update, which takes a minute or two: faster "
+        "updates on a GPU; of speech models alone",
+        added=True,
+    )
     log_every: int = option(50, "updates between progress lines", unit="updates", ge=1)
 
     @model_validator(mode="after")

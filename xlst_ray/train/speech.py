@@ -14,8 +14,8 @@ from xlst_ray.batches.source import Batches, BatchSource
 from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.ctc import ctc_loss_sum
 from xlst_ray.model.loss import label_smoothed_sum, send
-from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.wrapped import compile_layers, recompute_layers
 from xlst_ray.text.ids import EOS, SPECIALS
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.task import Contents, Extent, LossSum, Sample, Shape
@@ -49,6 +49,8 @@ class SpeechTask:
         decode: Callable[[Sequence[int]], str] | None = None,
         tagged: bool = False,
     ) -> None:
+        if options.compile:
+            compile_layers(model)
         if options.recompute:
             recompute_layers(model)
         self.model: nn.Module = model

@@ -12,8 +12,8 @@ from encoders import write_encoder
 from xlst_ray.model.beam import BeamOptions, beam_search
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.pretrained import load_pretrained
-from xlst_ray.model.recompute import recompute_layers
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.model.wrapped import recompute_layers
 
 MODEL = ModelOptions(size="debug", encoder_layers=3, dropout=0.2)
 FEATURES, LENGTHS = torch.randn(2, 120, 80, generator=torch.Generator().manual_seed(1)), torch.tensor([120, 90])
