@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-cluster test-vllm bench-vllm lint bench format setup clean help
+.PHONY: demo test test-cluster test-vllm bench-vllm lint bench bench-gpu format setup clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ lint: $(READY)
 bench: $(READY)  ## the same work by ours and by others: a table, and runs/bench.json; ARGS='fbank' for a part
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks $(ARGS)
+
+bench-gpu: $(READY)  ## training, recognition and a profile on a GPU; ARGS='train' for a part
+	$(BIN)/python tests/benchmarks/gpu.py $(ARGS)
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff format .
