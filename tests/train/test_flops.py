@@ -82,7 +82,7 @@ def test_the_line_and_the_board_tell_what_the_device_does(shards: str, tmp_path:
     assert cost is not None
     each = [cost(task.shape(batch)) for batch in batches]
     first, second = heard
-    assert second.flops * (second.seconds - first.seconds) == pytest.approx(each[2] + each[3], rel=0.05)
+    assert second.flops * (second.seconds - first.seconds) == pytest.approx(each[2] + each[3], rel=1e-6)
     assert [line.peak_share for line in heard] == [None, None]
     curve = EventAccumulator(str(tmp_path / "board")).Reload().Scalars("speed/tflops_per_second")
     assert [event.value for event in curve] == pytest.approx([line.flops / 1e12 for line in heard])

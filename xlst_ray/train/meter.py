@@ -60,10 +60,10 @@ class Meter:
     ) -> None:
         self._options, self._tell, self._peak = options, tell, peak
         self._earlier, self._began, self._first = state.seconds, time.monotonic(), state.update
-        self._reset()
+        self._reset(self._began)
 
-    def _reset(self) -> None:
-        self._waiting, self._since, self._tokens, self._flops = 0.0, time.monotonic(), 0.0, 0.0
+    def _reset(self, now: float) -> None:
+        self._waiting, self._since, self._tokens, self._flops = 0.0, now, 0.0, 0.0
         self._logs: dict[str, tuple[float, float]] = {}  # sum over tokens, tokens
         self._extents: list[Extent] = []
 
@@ -95,15 +95,16 @@ class Meter:
         if self._tell is None or (update % self._options.log_every and update != self._options.updates):
             return
         true, padded, audio = (sum(column) for column in zip(*self._extents, strict=True))
-        elapsed = max(time.monotonic() - self._since, 1e-9)
-        rate = (time.monotonic() - self._began) / (update - self._first)
+        now = time.monotonic()  # once, so that lines add up
+        elapsed = max(now - self._since, 1e-9)
+        rate = (now - self._began) / (update - self._first)
         self._tell(
             Progress(
                 update=update,
                 updates=self._options.updates,
                 logs={name: total / over for name, (total, over) in self._logs.items()},
                 lr=lr,
-                seconds=self.seconds,
+                seconds=self._earlier + now - self._began,
                 waiting=self._waiting / elapsed,
                 padding=1 - true / padded,
                 audio_rate=audio / elapsed,
@@ -114,4 +115,4 @@ class Meter:
                 peak=self._peak,
             )
         )
-        self._reset()
+        self._reset(now)
