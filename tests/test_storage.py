@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +178,36 @@ def test_folders_are_copied_and_deleted_whole(tmp_path: Path) -> None:
     storage.delete(f"{tmp_path}/to")
     storage.delete(f"{tmp_path}/to")
     assert not storage.exists(f"{tmp_path}/to")
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file, into which this process may not look, though it be root's."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"1")
+    folder.chmod(0)
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o755)
+    assert (folder / "file").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("work", "what"),
+    [
+        (lambda folder: storage.exists(f"{folder}/file"), "read"),
+        (lambda folder: storage.list_files(str(folder)), "read"),
+        (lambda folder: storage.read_bytes(f"{folder}/file"), "read"),
+        (lambda folder: storage.delete(f"{folder}/file"), "deleted"),
+        (lambda folder: storage.write_bytes(f"{folder}/file", b"2"), "written"),
+    ],
+)
+def test_what_one_may_not_is_said_with_its_place(closed: Path, work: Callable[[Path], object], what: str) -> None:
+    with pytest.raises(DataError, match=rf"closed.*: cannot be {what} \([Pp]ermission denied\)"):
+        work(closed)
 
 
 def test_no_space_left_is_said_and_leaves_the_old_file(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ UNKNOWN_SCRIPT: Final = "Zyyy"  # ISO 15924: undetermined
 
 _CASED_SCRIPTS: Final = frozenset({"Latn", "Cyrl", "Grek", "Armn", UNKNOWN_SCRIPT})
 _SCRIPTS_WITHOUT_SPACES: Final = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Mymr", "Khmr"})
+_SCRIPT: Final = re.compile(r"[A-Z][a-z]{3}")
 _CODE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -52,7 +53,7 @@ def is_code(text: str) -> bool:
 
 @cache
 def language(code: str) -> Language:
-    """The language of a code. A region falls back on the language: `de-AT` is German.
+    """The language of a code. A region falls back on the language: `de-AT` is German; a script stands: `sr-Latn`.
 
     A well-formed code that is not in the table still works, as a language of unknown script, with casing and spaces.
 
@@ -61,8 +62,10 @@ def language(code: str) -> Language:
     """
     if not is_code(code):
         raise ConfigError(f"{code!r} is not a language code", hint=_nearest(code))
-    name, script = _TABLE.get(code) or _TABLE.get(code.partition("-")[0]) or (code, UNKNOWN_SCRIPT)
-    return Language(code, name, script)
+    base, *further = code.split("-")
+    name, script = _TABLE.get(code) or _TABLE.get(base) or (code, UNKNOWN_SCRIPT)
+    told = (part for part in further if _SCRIPT.fullmatch(part))
+    return Language(code, name, next(told, script))
 
 
 def known() -> tuple[Language, ...]:

@@ -71,19 +71,22 @@ def parent(url: str) -> str:
 
 
 def exists(url: str) -> bool:
+    """Whether there is a file or folder. Raises `DataError` where that may not be seen."""
     filesystem, path = locate(url)
-    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+    with _permitted(url):
+        return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
 
 
 def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[str]:
     """URLs of the files in a folder whose names end in `suffix`, sorted; empty where there is no such folder.
 
     Raises:
-        DataError: it is a file.
+        DataError: it is a file, or may not be listed.
     """
     filesystem, path = locate(url)
     try:
-        found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        with _permitted(url):
+            found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
         is_file = not found and filesystem.get_file_info(path).type == fs.FileType.File  # object stores do not mind
     except NotADirectoryError:
         is_file = True
@@ -109,7 +112,8 @@ def open_input(url: str) -> Iterator[pa.NativeFile]:
     """A random-access file. Raises `DataError` where it is missing, or is local and cannot be opened."""
     filesystem, path = locate(url)
     try:
-        file = filesystem.open_input_file(path)
+        with _permitted(url):
+            file = filesystem.open_input_file(path)
     except FileNotFoundError:
         raise DataError("no such file", where=url) from None
     except OSError as error:
@@ -158,6 +162,15 @@ def open_output(url: str) -> Iterator[IO[bytes]]:
         raise DataError(f"cannot be written ({error.strerror})", where=url, hint=hint) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _permitted(url: str, done: str = "read") -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        hint = "whose is it, and are the folders that it is in open to you?"
+        raise DataError(f"cannot be {done} (permission denied)", where=url, hint=hint) from None
 
 
 @contextmanager
@@ -270,13 +283,18 @@ def _not_parquet(url: str, error: Exception) -> DataError:
 
 
 def delete(url: str) -> None:
-    """Remove a file or a folder with all that is in it; nothing where it does not exist."""
+    """Remove a file or a folder with all that is in it; nothing where it does not exist.
+
+    Raises:
+        DataError: it may not be removed.
+    """
     filesystem, path = locate(url)
-    kind = filesystem.get_file_info(path).type
-    if kind == fs.FileType.Directory:
-        filesystem.delete_dir(path)
-    elif kind == fs.FileType.File:
-        filesystem.delete_file(path)
+    with _permitted(url, "deleted"):
+        kind = filesystem.get_file_info(path).type
+        if kind == fs.FileType.Directory:
+            filesystem.delete_dir(path)
+        elif kind == fs.FileType.File:
+            filesystem.delete_file(path)
 
 
 @contextmanager

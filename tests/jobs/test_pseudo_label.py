@@ -126,7 +126,7 @@ def test_killed_twice_every_row_is_there_once_and_nothing_finished_is_done_again
     kill_when(command, lambda: sum(server.asked.values()) > 200)
     server.resume()
     finished = files(kept)
-    translated = {row["text"] for path in kept.glob("en-fi-*/*") for row in pq.read_table(path).to_pylist()}
+    translated = {row["text"] for path in kept.glob("en-fi-*/*.parquet") for row in pq.read_table(path).to_pylist()}
     assert 100 < len(translated) <= 200
     assert not out.exists() or not files(out)
 
@@ -270,6 +270,8 @@ def test_a_changed_threshold_makes_a_page_and_nothing_else(
     [
         (["target=klingon"], "klingon"),
         (["target=[fi,en]"], "the speech is in en already"),
+        (["target=[fi,fi]"], "target=fi: is there twice"),
+        (["target=fin"], "near it is fi (Finnish)"),
         (["buckets=3"], "buckets must be a power of two: 2 or 4, not 3"),
         (["limit=5"], "limit is the sample of a dry run: add dry_run=true"),
         (["price.cap=5"], "cap needs the price of tokens"),

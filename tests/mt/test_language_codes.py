@@ -20,6 +20,12 @@ def test_flores_codes(code: str, flores: str) -> None:
     assert find_code(code, set(FLORES.values())) == flores
 
 
+@pytest.mark.parametrize(("code", "found"), [("ceb", "ceb_Latn"), ("kas-Deva", "kas_Deva"), ("fin", "fin_Latn")])
+def test_a_model_may_have_languages_that_our_table_lacks(code: str, found: str) -> None:
+    assert find_code(code, {"ceb_Latn", "kas_Arab", "kas_Deva", "fin_Latn"}) == found
+    assert find_code("sr-Latn", {"srp_Cyrl"}) is None  # in another script it is another label
+
+
 def test_every_language_has_candidates_of_all_kinds() -> None:
     for found in known():
         names = candidates(found.code)

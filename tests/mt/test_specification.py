@@ -132,7 +132,23 @@ def test_languages_that_a_family_lacks_are_refused_with_those_near() -> None:
     with pytest.raises(ConfigError, match=r"eurollm does not speak Icelandic \(is\)(.|\n)*it speaks .*and 30 others"):
         specify("en", "is", preset="eurollm")
     specify("en", "zh-TW", preset="tower")  # a region of a language that it speaks
-    specify("en", "xx", preset="general")  # any
+
+
+@pytest.mark.parametrize(("code", "near"), [("fin", r"near it is fi \(Finnish\)"), ("kaa", r"ka \(Georgian\)")])
+def test_a_language_that_cannot_be_named_is_refused_unless_the_template_names_it(
+    tmp_path: Path, code: str, near: str
+) -> None:
+    for preset in ("general", "trained-lm"):
+        for pair in (("en", code), (code, "en")):
+            if preset == "trained-lm":  # it names none
+                assert specify(*pair, preset=preset).prompt("Yes.") == "Yes.<sep>"
+            else:
+                with pytest.raises(ConfigError, match=rf"what to call the language {code}(.|\n)*{near}"):
+                    specify(*pair, preset=preset)
+    file = template(tmp_path / "mine.yaml", 'user: "{source_language} into Karakalpak: {source}"')
+    specify("en", code, template=file)
+    with pytest.raises(ConfigError, match="what to call"):
+        specify(code, "en", template=file)
 
 
 def test_the_limit_grows_with_the_sentence() -> None:

@@ -48,6 +48,14 @@ def test_what_was_added_is_found_by_finer_and_by_coarser_bits(kept: Translations
     assert pending(kept, "01", ["a", "x", "b"]) == ["x"]
 
 
+def test_what_describes_the_engine_is_no_translation(kept: Translations) -> None:
+    kept.describe({"engine": {"engine": "http"}})
+    add(kept, "01", {"a": ok("A")})
+    kept.describe({"engine": {"engine": "http"}})
+    assert storage.read_json(f"{kept.folder}/engine.json") == {"engine": {"engine": "http"}}
+    assert known(kept, "") == {"a": "A"}
+
+
 def test_failures_are_pending_again_only_in_a_later_attempt(kept: Translations) -> None:
     add(kept, "0", {"a": ok("A"), "b": FAILED, "c": MISSING, "d": FAILED})
     texts = ["a", "b", "c", "d"]

@@ -70,7 +70,7 @@ def test_a_worker_that_is_killed_costs_its_bucket_and_no_finished_one(ray_cluste
         text: text.upper() for text in TEXTS
     }
     assert counts["sentences"] == len(TEXTS)
-    assert len(storage.list_files(kept.folder)) == 8
+    assert len(storage.list_files(kept.folder, ".parquet")) == 8
 
 
 @dataclass

@@ -6,10 +6,11 @@ has is looked up in its vocabulary. Sources: NLLB Team 2022 (arXiv:2207.04672), 
 (arXiv:2309.04662), appendix; ISO 639-3's macrolanguage mappings.
 """
 
+from collections import Counter
 from collections.abc import Container
 from typing import Final
 
-from xlst_ray.languages import language
+from xlst_ray.languages import UNKNOWN_SCRIPT, Language, known, language
 
 # ISO 639-1 -> 639-3. Where FLORES-200 has one language of a macrolanguage, that one stands first.
 _ISO_639_3_TABLE: Final = """
@@ -33,11 +34,33 @@ def candidates(code: str) -> list[str]:
     ['fin_Latn', 'fi', 'fin']
     >>> candidates("zh-TW")
     ['zho_Hant', 'cmn_Hant', 'zh-TW', 'zh', 'zho', 'cmn']
+
+    A language that our table lacks may be in any script, but for one that its code tells:
+
+    >>> "ceb_Latn" in candidates("ceb"), candidates("kas-Deva")
+    (True, ['kas_Deva', 'kas-Deva', 'kas'])
     """
     found = language(code)
     three = _ISO_639_3.get(found.base, found.base).split(",")
-    flores = [f"{name}_{found.script}" for name in three]
+    flores = [f"{name}_{script}" for name in three for script in _scripts(found)]
     return list(dict.fromkeys([*flores, code, found.base, *three, *_ALSO.get(found.base, [])]))
+
+
+def _scripts(found: Language) -> list[str]:
+    """That of a language, or where it is not known all there are, the most common first."""
+    if found.script != UNKNOWN_SCRIPT:
+        return [found.script]
+    return [script for script, _ in Counter(other.script for other in known()).most_common()]
+
+
+def shortest(code: str) -> str | None:
+    """The code by which our table has a language of another code, or none.
+
+    >>> shortest("fin"), shortest("ceb")
+    ('fi', None)
+    """
+    base = code.partition("-")[0]
+    return next((two for two, three in _ISO_639_3.items() if base in three.split(",")), None)
 
 
 def find_code(code: str, known: Container[str], form: str = "{}") -> str | None:

@@ -9,7 +9,7 @@ from xlst_ray.config import Section, Url, from_values, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.languages import language
 from xlst_ray.mt.pairs import Pair, PairsOptions, read_pairs
-from xlst_ray.mt.specification import Glossary, SamplingOptions, Specification, check_languages
+from xlst_ray.mt.specification import Glossary, SamplingOptions, Specification, check_languages, check_names
 from xlst_ray.mt.templates import PRESETS, PromptTemplate
 from xlst_ray.plain_yaml import parse_yaml
 
@@ -77,6 +77,7 @@ class PromptOptions(Section):
         """
         template, name = self.read_template(), self.template or f"prompt preset {self.preset}"
         check_languages(template.languages, source, target, what=name)
+        check_names(template, source, target, what=name)
         if self.shots and not template.takes_examples:
             raise ConfigError("has no place for examples", where=name, hint="set prompt.shots=0")
         if self.glossary and not template.takes_glossary:

@@ -16,7 +16,9 @@ from typing import Any, Final
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError
 from xlst_ray.languages import Language, is_code, language
+from xlst_ray.languages import known as all_languages
 from xlst_ray.mt.answers import read_answer
+from xlst_ray.mt.language_codes import shortest
 from xlst_ray.mt.pairs import Pair
 from xlst_ray.mt.protocol import Translation, tidy
 from xlst_ray.mt.templates import PromptTemplate, fill, language_values
@@ -159,6 +161,25 @@ def check_languages(known: Sequence[str] | None, *codes: str, what: str) -> None
     for code in codes:
         if known is not None and code not in known and language(code).base not in known:
             raise ConfigError(f"{what} does not speak {language(code).name} ({code})", hint=nearest(code, known))
+
+
+def check_names(template: PromptTemplate, source: str, target: str, *, what: str) -> None:
+    """See that a template names no language in words whose name is not known here.
+
+    Raises:
+        ConfigError: it does; says which codes are near.
+    """
+    for code, placeholder in ((source, "source_language"), (target, "target_language")):
+        if language(code).name == code and template.has(placeholder):
+            table = [other.code for other in all_languages()]
+            near = [short] if (short := shortest(code)) else difflib.get_close_matches(code, table, n=4, cutoff=0.4)
+            meant = ", ".join(f"{other} ({language(other).name})" for other in near)
+            raise ConfigError(
+                f"does not know what to call the language {code}",
+                where=what,
+                hint=f"{f'near it is {meant}; ' if meant else ''}for one that is not known here, a prompt.template of "
+                f"your own may name it, in place of {{{placeholder}}}",
+            )
 
 
 def nearest(code: str, known: Sequence[str]) -> str:

@@ -57,6 +57,10 @@ class PromptTemplate(Section):
             raise ValueError("system is for the form chat: write it into user")
         return self
 
+    def has(self, placeholder: str) -> bool:
+        """Whether a placeholder stands in any of its texts."""
+        return any(f"{{{placeholder}}}" in text for text in (self.system, self.user, self.example, self.glossary))
+
     @property
     def takes_examples(self) -> bool:
         return self.form == "chat" or ("{examples}" in self.user and self.example != "")

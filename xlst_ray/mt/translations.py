@@ -6,9 +6,9 @@ written again. Another run, over other shards and with another number of buckets
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -84,6 +84,11 @@ class Translations:
         data = storage.table_bytes(table)
         digest = hashlib.sha256(data).hexdigest()[:16]
         storage.write_bytes(storage.join(self.folder, f"{bits}-{digest}.parquet"), data)
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Write `engine.json`, for who looks into the folder, and to see that translations can be kept before one is
+        paid for. Raises `DataError` where they cannot."""
+        storage.write_json(storage.join(self.folder, "engine.json"), about)
 
     def tokens_of(self, bits: str, run: str) -> tuple[int, int]:
         """(input, output) tokens that a label set paid for in this bucket; a file of a coarser set counts in the first

@@ -237,6 +237,8 @@ def open_labelling(
     speech = open_speech(shards)
     if speech.lang in targets:
         raise ConfigError(f"the speech is in {speech.lang} already", where=f"target={speech.lang}")
+    if twice := sorted({target for target in targets if list(targets).count(target) > 1}):
+        raise ConfigError("is there twice", where=f"target={twice[0]}")
     sets = []
     for target in targets:
         stage = describe_labels("labels", options, speech.lang, target, speech.stage.fingerprint)
@@ -257,7 +259,7 @@ def translations_of(options: LabelOptions, source: str, target: str, cache_folde
 def _wanted(options: LabelOptions, source: str, one: LabelSet, cache_folder: str, attempt: int) -> Wanted:
     title = f"translate {source}-{one.target} ({options.engine.engine})"
     translations = translations_of(options, source, one.target, cache_folder)
-    return Wanted(title, one.target, translations, one.stage.fingerprint, attempt)
+    return Wanted(title, one.target, translations, one.stage.fingerprint, attempt, about=dict(one.stage.config))
 
 
 def _outside(url: str | None) -> str:

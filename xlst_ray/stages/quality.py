@@ -57,7 +57,8 @@ def estimate_quality(
         read = partial(read_pairs, labels=labels.folder)
         texts, groups = prepare_texts(source, urls, rows, None, temporary, cluster, read, UNIT)
         kept = Translations(storage.join(cache_folder, f"quality-{fingerprint([QUALITY_VERSION, model])}"))
-        wanted = Wanted(title, str(labels.config["target"]), kept, stage.fingerprint, unit=UNIT)
+        about = {"quality": model, "version": QUALITY_VERSION}
+        wanted = Wanted(title, str(labels.config["target"]), kept, stage.fingerprint, unit=UNIT, about=about)
         (counts,) = translate(texts, [wanted], partial(_open, options), PriceOptions(), _pool(cluster))
         pool, items = tasks(cluster), list(enumerate(groups))
         answers = partial(_answerer, texts, kept, folder)

@@ -98,7 +98,7 @@ def _read_description(folder: str, name: str, further: tuple[str, ...] = ()) -> 
     try:
         found = storage.read_json(url)
     except DataError as error:
-        raise DataError(error.what, where=url, hint=hint) from None
+        raise DataError(error.what, where=url, hint=error.hint or hint) from None
     if not isinstance(found, dict) or not found.keys() >= {"stage", "fingerprint", "config", *further}:
         raise DataError("does not describe a stage", where=url, hint=hint)
     return found

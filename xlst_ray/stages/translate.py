@@ -1,7 +1,7 @@
 """Source texts through engines, on the cluster: sentences in buckets, and those that are not known yet translated."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypedDict
 
@@ -55,6 +55,7 @@ class Wanted:
         run: fingerprint of the label set, which pays.
         attempt: 0; from 1 on, what failed in earlier attempts is tried again.
         unit: what the sentences are called.
+        about: the engine, for the folder of the translations.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Wanted:
     run: str
     attempt: int = 0
     unit: str = "sentences"
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 class Survey(TypedDict):
@@ -258,6 +260,8 @@ def _pass(
     meter: TranslationMeter,
 ) -> list[Done]:
     results: Iterator[Done]
+    for index in sorted({item["index"] for item in items}):
+        wanted[index].translations.describe(wanted[index].about)
     if isinstance(engine, LlmEngine):
         work = LlmBuckets(texts, wanted, engine.specifications)
         results = _timed(translate_with_llm(wanted[0].title, items, work, engine.options, cluster))
