@@ -101,6 +101,13 @@ def test_what_is_resolved_is_read_back_the_same(lr: float, name: str, seeds: lis
     assert Job.model_validate(json.loads(json.dumps(job.resolved()))) == job
 
 
+@pytest.mark.parametrize("path", ["/a b/ä #1", "/x#y", "/100%25 [z] {y}", "/it's: no", " /a "])
+def test_a_path_of_any_name_is_taken_whole(path: str) -> None:
+    quoted = json.dumps(path.strip())  # as it must be written where YAML would take it for something else
+    for written in (path if ": " not in path else quoted, quoted):
+        assert load(Job, None, [f"name={written}"]).name == path.strip()
+
+
 @pytest.mark.parametrize(
     ("override", "near"),
     [

@@ -104,6 +104,7 @@ def _language_code(code: str) -> str:
         raise ValueError(f"{error.what}; {error.hint}") from None
 
 
+_NOT_PLAIN = "'\"|>&!*"  # what a text in YAML may begin with that does not stand for itself
 LanguageCode = Annotated[str, AfterValidator(_language_code)]
 
 
@@ -304,12 +305,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _parse_value(text: str, override: str) -> Any:
     try:
-        return parse_yaml(text)
+        value = parse_yaml(text)
     except ValueError as error:
         raise ConfigError(
             f"cannot read the value of {override!r} as YAML: {error}",
             hint="text with special characters needs quotes that the shell leaves: 'key=\"value\"'",
         ) from None
+    # Plain text stays whole: a folder may have ` #` in its name, which YAML would take for a comment.
+    plain = isinstance(value, str) and text.strip()[0] not in _NOT_PLAIN
+    return text.strip() if plain else value
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
