@@ -13,7 +13,7 @@ import string
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -289,7 +289,7 @@ def delete(url: str) -> None:
         DataError: it may not be removed.
     """
     filesystem, path = locate(url)
-    with _permitted(url, "deleted"):
+    with _permitted(url, "deleted"), suppress(FileNotFoundError):  # another process may delete it, too
         kind = filesystem.get_file_info(path).type
         if kind == fs.FileType.Directory:
             filesystem.delete_dir(path)

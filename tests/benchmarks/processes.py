@@ -26,15 +26,17 @@ class Watched:
     resident: dict[int, dict[float, int]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
-    def peaks(self) -> tuple[int, int]:
-        """The most bytes resident at once in the first half of the time and in the second.
+    def peaks(self, name: str | None = None) -> tuple[int, int]:
+        """The most bytes resident at once in the first half of the time and in the second: of all processes together,
+        or of the largest whose name begins so.
 
         Pages that processes share, as those of Ray's object store, count in each of them.
         """
         at: dict[float, int] = {}
-        for samples in self.resident.values():
-            for second, resident in samples.items():
-                at[second] = at.get(second, 0) + resident
+        for pid, samples in self.resident.items():
+            if name is None or self.names[pid].startswith(name):
+                for second, resident in samples.items():
+                    at[second] = at.get(second, 0) + resident if name is None else max(at.get(second, 0), resident)
         halves = [[size for second, size in at.items() if (second > self.wall / 2) == late] for late in (False, True)]
         return max(halves[0], default=0), max(halves[1], default=0)
 

@@ -125,6 +125,14 @@ def test_a_second_run_does_nothing_and_counts_the_same(start: Start) -> None:
     assert run.files() == before
 
 
+def test_answers_that_another_run_has_deleted_at_its_end_are_said(start: Start) -> None:
+    run = start(["a", "b"])
+    run.label(Shouting())
+    storage.delete(f"{run.folder}/answers")
+    with pytest.raises(DataError, match=r"answers/0/0000.arrow: no such file\n.*another run finished meanwhile"):
+        labels.assemble_labels(run.texts, 0, run.groups[0], run.folder, 0, replace=False)
+
+
 def test_a_run_over_other_shards_and_other_buckets_asks_only_for_what_is_new(start: Start) -> None:
     start(["a", "b", "c"], ["d"], buckets=4).label(Shouting(failing=["b"]))
     for number, buckets in enumerate((1, 4, 16)):

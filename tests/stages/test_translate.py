@@ -1,9 +1,10 @@
 """Translation on a cluster whose workers die, and by an engine that the cluster runs."""
 
 import os
+import random
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,36 @@ def test_a_worker_that_is_killed_costs_its_bucket_and_no_finished_one(ray_cluste
     }
     assert counts["sentences"] == len(TEXTS)
     assert len(storage.list_files(kept.folder, ".parquet")) == 8
+
+
+class Shouts:
+    """Shouts, and notes what it is asked; before its first answer another run, which it is given, has its way."""
+
+    def __init__(self, asked: list[str], other: Callable[[], object] = lambda: None) -> None:
+        self._asked, self._other = asked, other
+
+    def translate(self, texts: Sequence[str]) -> list[Translation]:
+        other, self._other = self._other, lambda: None
+        other()
+        self._asked += texts
+        return [Translation(text.upper(), "ok") for text in texts]
+
+
+def test_two_runs_at_once_share_the_work(tmp_path: Path) -> None:
+    texts = prepare(tmp_path, ALONE)
+    wanted = [Wanted("translate", "fi", Translations(f"{tmp_path}/kept"), "run")]
+    first: list[str] = []
+    second: list[str] = []
+
+    def run(shouts: Shouts) -> None:
+        translate(texts, wanted, lambda _: shouts, PriceOptions(), ALONE)
+
+    random.seed(0)
+    run(Shouts(first, lambda: run(Shouts(second))))
+    assert sorted(second) == sorted(TEXTS)
+    assert first == texts.bucket(next(b for b in range(8) if first[0] in texts.bucket(b).to_pylist())).to_pylist()
+    assert first[0] != second[0], "each begins elsewhere, so that they meet in few buckets"
+    assert sorted(wanted[0].translations.read("")["text"].to_pylist()) == sorted(TEXTS)
 
 
 @dataclass

@@ -94,9 +94,18 @@ def assemble_labels(
 
 
 def answers_of(texts: SourceTexts, group: int, folder: str, attempt: int) -> tuple[pa.Table, list[int]]:
-    """The answers to the rows of a group by `ANSWER`, from all that `answer` has written; rows of each shard."""
+    """The answers to the rows of a group by `ANSWER`, from all that `answer` has written; rows of each shard.
+
+    Raises:
+        DataError: answers are not there, as where another run of the job has come to its end and deleted them.
+    """
     codes, sizes = texts.rows_of(group)
-    batches = [storage.read_batches(_answers_url(folder, attempt, block), [group])[0] for block in range(texts.blocks)]
+    urls = [_answers_url(folder, attempt, block) for block in range(texts.blocks)]
+    try:
+        batches = [storage.read_batches(url, [group])[0] for url in urls]
+    except DataError as error:
+        hint = "has another run finished meanwhile? the same command tells, and does what is missing"
+        raise DataError(error.what, where=error.where, hint=hint) from None
     answers = pa.Table.from_batches([*batches, _answers([EMPTY_SOURCE])])
     codes[codes == EMPTY] = len(answers) - 1
     return answers.take(pa.array(codes)).combine_chunks(), sizes

@@ -1,6 +1,7 @@
 """Source texts through engines, on the cluster: sentences in buckets, and those that are not known yet translated."""
 
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypedDict
@@ -244,10 +245,18 @@ def estimate(
 
 
 def _items(found: Sequence[Survey], budget: float | None) -> list[dict[str, Any]]:
-    """The buckets that have pending sentences, label set by label set, so that an engine opens each target once."""
-    buckets = [(index, bucket) for index, one in enumerate(found) for bucket in sorted(one["pending"])]
+    """The buckets that have pending sentences, label set by label set, so that an engine opens each target once; within
+    a set in another order each time: two runs at once then share the work, for each bucket is looked up before it is
+    sent."""
+    buckets = [(index, bucket) for index, one in enumerate(found) for bucket in _shuffled(one["pending"])]
     share = None if budget is None else budget / max(len(buckets), 1)
     return [{"index": index, "bucket": bucket, "budget": share} for index, bucket in buckets]
+
+
+def _shuffled(buckets: Iterable[int]) -> list[int]:
+    order = list(buckets)
+    random.shuffle(order)
+    return order
 
 
 def _pass(
