@@ -37,7 +37,7 @@ VOCABULARY: Final = 10_000
 SECONDS: Final = (6, 10, 16)
 TOKENS_A_SECOND: Final = 3.3
 GIB: Final = 2**30
-WARM_UP, UPDATES = 6, 24
+WARM_UP, UPDATES = 6, 18
 SIZES: Final = {
     "s, transformer": ModelOptions(size="s"),
     "s, conformer": ModelOptions(size="s", encoder="conformer"),
@@ -180,8 +180,8 @@ def _timed(work: Callable[[], object], times: int) -> Iterator[float]:
 def costs(device: torch.device) -> None:
     """What takes the GPU's time in an update, by kernel, and how much of the time it computes at all."""
     world = World(device=device, autocast_to=AUTOCAST_TO["bf16"])
-    for name, size in SIZES.items():
-        for compiled in (False, True):
+    for compiled in (False, True):
+        for name, size in SIZES.items():
             _empty()
             side = ours(size, 160_000, world, compile=compiled)
             for number in range(WARM_UP):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,12 @@ def ctc_loss_sum(ctc_logits: Tensor, lengths: Tensor, targets: Tensor, target_le
 
     Args:
         ctc_logits: (B, S, V). lengths: encoder steps (B).
-        targets: (B, U) without `</s>`, what lies behind target_lengths (B) is ignored. Lengths are best on the CPU:
-            torch wants them there.
+        targets: (B, U) without `</s>`, what lies behind target_lengths (B) is ignored.
+            Both lengths on the CPU wherever the logits are: torch wants them there, and nothing waits for a GPU.
     """
     log_probs = ctc_logits.float().log_softmax(-1).transpose(0, 1)
-    return F.ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK, reduction="sum", zero_infinity=True)
+    sizes: Any = lengths.tolist(), target_lengths.tolist()  # which it takes, whatever its stub says
+    return F.ctc_loss(log_probs, targets, *sizes, blank=BLANK, reduction="sum", zero_infinity=True)
 
 
 def ctc_frames_needed(tokens: Sequence[int]) -> int:
