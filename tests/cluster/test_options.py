@@ -21,3 +21,9 @@ def test_a_trial_in_one_process_trains_what_the_workers_would() -> None:
     alone = trial_cluster(cluster, in_process=True)
     assert (alone.workers, alone.decoders, alone.planned_ranks) == (0, 0, 4)
     assert trial_cluster(cluster, in_process=False) == cluster
+
+
+def test_keys_have_no_place_in_an_address() -> None:
+    assert ClusterOptions(mlflow="http://tracking.example:5000").mlflow == "http://tracking.example:5000"
+    with pytest.raises(ValidationError, match="mlflow is an address without name and password"):
+        ClusterOptions(mlflow="https://me:s3cret@tracking.example")

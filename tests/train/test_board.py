@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import PlainSource
-from xlst_ray.train.board import Board
+from xlst_ray.train.board import TensorBoard, watch
 from xlst_ray.train.checkpoint import list_checkpoints
 from xlst_ray.train.loop import Observer, fit
 from xlst_ray.train.meter import Progress
@@ -65,8 +65,10 @@ def watched(task: Weight, folder: Path, updates: int, heard: list[Progress], **c
     options = TrainOptions(updates=updates, warmup=0, lr=0.1, validate_every=2, log_every=1)
     done = list_checkpoints(folder / "checkpoints")
     observer = Observer(heard.append, lambda path, state: None)
-    observer = Board(folder / "board", int(done[-1].name[-7:]) if done else 0).watch(observer, task)
-    fit(task, options, folder / "checkpoints", observer, seed=0, resume=done[-1] if done else None)
+    board = TensorBoard(folder / "board", int(done[-1].name[-7:]) if done else 0)
+    fit(
+        task, options, folder / "checkpoints", watch(observer, task, [board]), seed=0, resume=done[-1] if done else None
+    )
 
 
 def test_curves_are_the_progress_lines_and_the_validations(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_looking_at_hypotheses_changes_no_weight(tmp_path: Path) -> None:
         )
         observer = Observer(lambda progress: None, lambda path, state: None)
         if look:
-            observer = Board(tmp_path / "board", 0).watch(observer, task)
+            observer = watch(observer, task, [TensorBoard(tmp_path / "board", 0)])
         fit(task, options, tmp_path / str(look), observer, seed=0)
         weights.append(torch.cat([value.detach().flatten() for value in task.model.parameters()]))
         samples = task.samples()

@@ -2,6 +2,7 @@
 
 import math
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
@@ -43,6 +44,11 @@ class TaskCluster(PlaceOptions):
 class DecodingCluster(PlaceOptions):
     """Where speech models run that do not train."""
 
+    mlflow: str | None = option(
+        None,
+        "MLflow server (`http://host:5000`) that training logs to beside TensorBoard's files, as runs of the "
+        "experiment xlst_ray (extra `mlflow`); its keys come from the environment (MLFLOW_TRACKING_TOKEN ...)",
+    )
     decoders: int = option(1, "processes with the model, on recordings or shards; 0: the job's own, without Ray", ge=0)
     decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
@@ -89,6 +95,8 @@ class ClusterOptions(DecodingCluster, TaskCluster):
     def _check(self) -> "ClusterOptions":
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers ({self.min_workers}) is above workers ({self.workers})")
+        if self.mlflow is not None and "@" in urlsplit(self.mlflow).netloc:
+            raise ValueError("mlflow is an address without name and password: MLFLOW_TRACKING_USERNAME, ..._PASSWORD")
         if self.ranks is not None and self.ranks < self.workers:
             raise ValueError(f"ranks ({self.ranks}) leave nothing to do for some of {self.workers} workers")
         return self

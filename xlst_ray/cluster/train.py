@@ -7,7 +7,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,14 @@ from torch import Tensor
 
 from xlst_ray import storage
 from xlst_ray.cluster import metrics
+from xlst_ray.cluster.boards import boards_of
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
 from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
-from xlst_ray.train.board import Board
+from xlst_ray.train.board import Board, watch
 from xlst_ray.train.checkpoint import (
     TrainState,
     average_weights,
@@ -44,8 +45,8 @@ from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
 from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
+from xlst_ray.train.tracking import refuse_without_mlflow
 
-BOARD = "tensorboard"  # folder of a training
 SECONDS_TO_GROW = 60.0  # between two looks whether lost processes may be replaced: growing costs a restart
 INTERRUPTED = "interrupted"  # key of a report that comes with a checkpoint and without a validation
 
@@ -95,6 +96,8 @@ def run_training(
         ConfigError: training without Ray into a folder that is not local, or on nodes that do not see it.
         Stopped: by SIGTERM, with a checkpoint of the last update.
     """
+    if cluster.mlflow is not None:
+        refuse_without_mlflow()
     if cluster.workers == 0:
         return _run_here(job, folder, cluster, on_validation)
     if job.options.parallel == "fsdp" and cluster.min_workers is not None:
@@ -127,9 +130,10 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     world = World(device=this_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
-    observer = Board(checkpoints.with_name(BOARD), _update_of(resume)).watch(observer, task)
-    with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)):
-        state = fit(task, job.options, checkpoints, observer, seed=job.seed, world=world, resume=resume)
+    boards = boards_of(folder, checkpoints.parent, _update_of(resume), cluster.mlflow, _told(job))
+    with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
+        watched = watch(observer, task, shown)
+        state = fit(task, job.options, checkpoints, watched, seed=job.seed, world=world, resume=resume)
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
 
 
@@ -228,7 +232,7 @@ def _worker(config: dict[str, Any]) -> None:
     data.raise_original_map_exception = True  # an error of ours in a loader is known as such
     device = ray.train.torch.get_device()
     world = World(context.get_world_rank(), context.get_world_size(), device, ranks=cluster.planned_ranks)
-    start = ray.train.get_checkpoint()
+    saved = ray.train.get_checkpoint()
 
     def report(path: Path | None, state: TrainState) -> None:
         ray.train.report(
@@ -241,15 +245,18 @@ def _worker(config: dict[str, Any]) -> None:
     wishes = Wishes(config["flag"], world.rank, job.title)
     observer = Observer(partial(_tell, job.title), report, wishes, partial(_keep_dump, config["folder"]))
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary, suppress(Stopped):
-        resume = None if start is None else _fetch(start, Path(temporary) / "resume")
+        resume = None if saved is None else _fetch(saved, Path(temporary) / "resume")
         if resume is not None and world.rank == 0:
             say(f"{job.title}: goes on from update {read_state(resume).update} with {world.size} processes")
         task = job.build(world, streaming=True)
+        here = Path(temporary)
+        boards: AbstractContextManager[list[Board]] = nullcontext([])
         if world.rank == 0:
+            boards = boards_of(config["folder"], here, _update_of(resume), cluster.mlflow, _told(job))
+        with boards as shown:
             # What a model says cannot be asked on one rank alone where others have parts of it.
-            shown = None if job.options.parallel == "fsdp" else task
-            observer = _board(config["folder"], Path(temporary), resume).watch(observer, shown)
-        fit(task, job.options, Path(temporary), observer, seed=job.seed, world=world, resume=resume)
+            watched = watch(observer, None if job.options.parallel == "fsdp" else task, shown)
+            fit(task, job.options, here, watched, seed=job.seed, world=world, resume=resume)
 
 
 def _keep_dump(folder: str, found: Path) -> str:
@@ -259,13 +266,8 @@ def _keep_dump(folder: str, found: Path) -> str:
     return place
 
 
-def _board(folder: str, temporary: Path, resume: Path | None) -> Board:
-    """Written in place, or, where the folder is in an object store, here and copied at each validation."""
-    start = _update_of(resume)
-    if storage.is_local(folder):
-        return Board(Path(storage.locate(folder)[1]) / BOARD, start)
-    here = temporary / BOARD
-    return Board(here, start, lambda: storage.copy_folder(str(here), storage.join(folder, BOARD)))
+def _told(job: TrainJob) -> dict[str, object]:
+    return {"title": job.title, "seed": job.seed, **job.options.model_dump()}
 
 
 def _update_of(checkpoint: Path | None) -> int:

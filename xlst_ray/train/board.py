@@ -1,18 +1,38 @@
-"""TensorBoard's event files: curves at every progress line, scores and hypotheses at every validation."""
+"""What is shown of a training: curves at every progress line, scores and hypotheses at every validation.
 
-from collections.abc import Callable
+To TensorBoard's event files here, and to MLflow in `tracking.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from xlst_ray.errors import Stopped
 from xlst_ray.train.checkpoint import TrainState
 from xlst_ray.train.loop import Observer
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.task import Sample, Sampling, Task
 
 
-class Board:
-    """Writes what an observer of rank 0 hears into a folder.
+class Board(Protocol):
+    """Where the curves of one training go."""
+
+    def scalars(self, values: Mapping[str, float], update: int) -> None:
+        """Points of curves at an update."""
+        ...
+
+    def validation(self, scores: Mapping[str, float], samples: Sequence[Sample], update: int) -> None:
+        """Scores of the development set at an update, and hypotheses, if there are any."""
+        ...
+
+    def close(self, error: BaseException | None) -> None:
+        """The training has ended, with an error or without."""
+        ...
+
+
+class TensorBoard:
+    """TensorBoard's event files in a folder.
 
     Args:
         folder: local.
@@ -27,44 +47,66 @@ class Board:
         self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
         self._written = written
 
-    def watch(self, observer: Observer, task: Task[Any] | None) -> Observer:
-        """The observer, whose progress and validations are written before it hears of them; `task`: whose samples."""
-
-        def progress(found: Progress) -> None:
-            self._progress(found)
-            observer.progress(found)
-
-        def checkpoint(path: Path | None, state: TrainState) -> None:
-            if state.validated:
-                self._validation(state, task.samples() if isinstance(task, Sampling) else [])
-            observer.checkpoint(path, state)
-
-        return replace(observer, progress=progress, checkpoint=checkpoint)
-
-    def _progress(self, found: Progress) -> None:
-        shares = {"data_wait": found.waiting, "padding": found.padding}
-        audio = {"audio_hours_per_hour": found.audio_rate} if found.audio_rate else {}
-        share = found.peak_share
-        flops = {"tflops_per_second": found.flops / 1e12} if found.flops else {}
-        flops |= {} if share is None else {"share_of_peak": share}
-        values = {f"train/{name}": value for name, value in found.logs.items()}
-        values |= {
-            "train/lr": found.lr,
-            **{f"speed/{name}": value for name, value in {**shares, **audio, **flops}.items()},
-        }
+    def scalars(self, values: Mapping[str, float], update: int) -> None:
         for name, value in values.items():
-            self._writer.add_scalar(name, value, found.update)
+            self._writer.add_scalar(name, value, update)
 
-    def _validation(self, state: TrainState, samples: list[Sample]) -> None:
-        for name, value in state.validations[-1].items():
-            if name != "update":
-                self._writer.add_scalar(f"dev/{name}", value, state.update)
+    def validation(self, scores: Mapping[str, float], samples: Sequence[Sample], update: int) -> None:
+        self.scalars(scores, update)
         if samples:
-            rows = ["| utterance | reference | hypothesis |", "|---|---|---|"]
-            rows += [f"| {' | '.join(map(_cell, sample))} |" for sample in samples]
-            self._writer.add_text("dev/hypotheses", "\n".join(rows), state.update)
+            self._writer.add_text("dev/hypotheses", table_of(samples), update)
         self._writer.flush()
         self._written()
+
+    def close(self, error: BaseException | None) -> None:
+        self._writer.close()
+        if error is None or isinstance(error, Stopped):  # the lines since the last validation
+            self._written()
+
+
+def watch(observer: Observer, task: Task[Any] | None, boards: Sequence[Board]) -> Observer:
+    """The observer of rank 0, whose progress and validations are on the boards before it hears of them.
+
+    Args:
+        task: whose samples are shown.
+    """
+
+    def progress(found: Progress) -> None:
+        for board in boards:
+            board.scalars(_curves(found), found.update)
+        observer.progress(found)
+
+    def checkpoint(path: Path | None, state: TrainState) -> None:
+        if state.validated:
+            scores = {f"dev/{name}": value for name, value in state.validations[-1].items() if name != "update"}
+            samples: list[Sample] = task.samples() if isinstance(task, Sampling) else []
+            for board in boards:
+                board.validation(scores, samples, state.update)
+        observer.checkpoint(path, state)
+
+    return replace(observer, progress=progress, checkpoint=checkpoint)
+
+
+def _curves(found: Progress) -> dict[str, float]:
+    """The points of a progress line, by the curves' names."""
+    speed = {"data_wait": found.waiting, "padding": found.padding}
+    if found.audio_rate:
+        speed["audio_hours_per_hour"] = found.audio_rate
+    if found.flops:
+        speed["tflops_per_second"] = found.flops / 1e12
+    if (share := found.peak_share) is not None:
+        speed["share_of_peak"] = share
+    return {
+        **{f"train/{name}": value for name, value in found.logs.items()},
+        "train/lr": found.lr,
+        **{f"speed/{name}": value for name, value in speed.items()},
+    }
+
+
+def table_of(samples: Sequence[Sample]) -> str:
+    """Samples as a table of Markdown."""
+    rows = ["| utterance | reference | hypothesis |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| {' | '.join(map(_cell, sample))} |" for sample in samples)])
 
 
 def _cell(text: str) -> str:
