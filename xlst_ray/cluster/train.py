@@ -6,8 +6,8 @@ With no workers the same loop runs in this process.
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,17 @@ from typing import Any, Protocol, TypeAlias
 import ray.data
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    CheckpointConsistencyMode,
+    CheckpointUploadMode,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+)
 from ray.train.torch import TorchTrainer
 from torch import Tensor
 
@@ -235,10 +245,12 @@ def _worker(config: dict[str, Any]) -> None:
     saved = ray.train.get_checkpoint()
 
     def report(path: Path | None, state: TrainState) -> None:
+        _wait_for_uploads()  # of the checkpoint before: the disk holds no more than one that waits
         ray.train.report(
             dict(state.validations[-1]) if state.validated else _worst(job.options),
             checkpoint=None if path is None else Checkpoint.from_directory(path),
             checkpoint_dir_name=checkpoint_name(state.update),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,  # training goes on meanwhile
             delete_local_checkpoint_after_upload=True,
         )
 
@@ -253,10 +265,24 @@ def _worker(config: dict[str, Any]) -> None:
         boards: AbstractContextManager[list[Board]] = nullcontext([])
         if world.rank == 0:
             boards = boards_of(config["folder"], here, _update_of(resume), cluster.mlflow, _told(job))
-        with boards as shown:
+        with boards as shown, _uploads():
             # What a model says cannot be asked on one rank alone where others have parts of it.
             watched = watch(observer, None if job.options.parallel == "fsdp" else task, shown)
             fit(task, job.options, here, watched, seed=job.seed, world=world, resume=resume)
+
+
+@contextmanager
+def _uploads() -> Iterator[None]:
+    """At the end of the block all checkpoints are in the storage."""
+    try:
+        yield
+    finally:
+        _wait_for_uploads()
+
+
+def _wait_for_uploads() -> None:
+    """Until all that was reported is in the storage, of all ranks, and known there."""
+    ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
 
 
 def _keep_dump(folder: str, found: Path) -> str:
