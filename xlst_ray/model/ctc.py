@@ -22,7 +22,7 @@ def ctc_loss_sum(ctc_logits: Tensor, lengths: Tensor, targets: Tensor, target_le
             Both lengths on the CPU wherever the logits are: torch wants them there, and nothing waits for a GPU.
     """
     log_probs = ctc_logits.float().log_softmax(-1).transpose(0, 1)
-    sizes: Any = lengths.tolist(), target_lengths.tolist()  # which it takes, whatever its stub says
+    sizes: tuple[Any, Any] = lengths.tolist(), target_lengths.tolist()  # which it takes, whatever its stub says
     return F.ctc_loss(log_probs, targets, *sizes, blank=BLANK, reduction="sum", zero_infinity=True)
 
 
