@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from xlst_ray.batches.batch import Batch
-from xlst_ray.train.board import Board
+from xlst_ray.train.board import TensorBoard, watch
 from xlst_ray.train.flops import count_flops, peak, peak_of
 from xlst_ray.train.loop import Observer, fit
 from xlst_ray.train.meter import Progress
@@ -76,7 +76,7 @@ def test_the_line_and_the_board_tell_what_the_device_does(shards: str, tmp_path:
     batches, heard = processes.load(shards, PARTS), list[Progress]()
     options = OPTIONS.replace(log_every=2, validate_every=4)
     task = SpeechTask(build_model(), Dealt(batches, World()), options)
-    observer = Board(tmp_path / "board", 0).watch(Observer(heard.append, lambda path, state: None), task)
+    observer = watch(Observer(heard.append, lambda path, state: None), task, [TensorBoard(tmp_path / "board", 0)])
     fit(task, options, tmp_path, observer, seed=0)
     cost = count_flops(task, World())
     assert cost is not None

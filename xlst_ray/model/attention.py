@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlst_ray.model.dropout import drop
-from xlst_ray.model.linear import Linear
+from xlst_ray.model.linear import Linear, together
 
 
 class KeysValues(NamedTuple):
@@ -35,7 +35,12 @@ class Projections(nn.Module):
 
     def keys_values(self, states: Tensor) -> KeysValues:
         """The keys and values of states (B, S, D)."""
-        return KeysValues(self.split(self.k_proj(states)), self.split(self.v_proj(states)))
+        return KeysValues(*map(self.split, together(states, self.k_proj, self.v_proj)))
+
+    def of_itself(self, x: Tensor) -> tuple[Tensor, KeysValues]:
+        """Queries of (B, U, D) (B, heads, U, D / heads), and its own keys and values for them."""
+        queries, keys, values = map(self.split, together(x, self.q_proj, self.k_proj, self.v_proj))
+        return queries, KeysValues(keys, values)
 
     def split(self, x: Tensor) -> Tensor:
         """(B, U, D) -> (B, heads, U, D / heads)."""
@@ -52,7 +57,11 @@ class Attention(Projections):
 
     def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
         """Attends from `x` (B, U, D) to `seen`, where `mask` (broadcast to (B, heads, U, S)) is true; none: all."""
-        return self.join(attend(self.split(self.q_proj(x)), seen, mask, self.dropout if self.training else 0.0))
+        return self.look(self.split(self.q_proj(x)), seen, mask)
+
+    def look(self, queries: Tensor, seen: KeysValues, mask: Tensor | None) -> Tensor:
+        """`forward` of queries (B, heads, U, D / heads)."""
+        return self.join(attend(queries, seen, mask, self.dropout if self.training else 0.0))
 
 
 def attend(queries: Tensor, seen: KeysValues, mask: Tensor | None, dropout: float) -> Tensor:

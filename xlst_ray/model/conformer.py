@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xlst_ray.model.attention import Projections, attend
 from xlst_ray.model.dropout import Dropout
-from xlst_ray.model.linear import Linear
+from xlst_ray.model.linear import LayerNorm, Linear
 from xlst_ray.model.options import Architecture
 
 
@@ -43,12 +43,12 @@ class RelativeAttention(Projections):
         Args:
             apart: `distances` of S steps. real: which steps are no padding, (B, S).
         """
-        queries = self.split(self.q_proj(x))
+        queries, seen = self.of_itself(x)
         by_distance = self.split(self.pos_proj(apart)[None]).transpose(-1, -2)  # 1, heads, D / heads, 2 S - 1
         scores = (queries + self.bias_v[:, None]) * queries.shape[-1] ** -0.5 @ by_distance
         bias = _by_step(scores).masked_fill(~real[:, None, None], torch.finfo(scores.dtype).min)
         dropout = self.dropout if self.training else 0.0
-        return self.join(attend(queries + self.bias_u[:, None], self.keys_values(x), bias, dropout))
+        return self.join(attend(queries + self.bias_u[:, None], seen, bias, dropout))
 
 
 def _by_step(scores: Tensor) -> Tensor:
@@ -65,10 +65,10 @@ class Convolution(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         dim, kernel = architecture.dim, architecture.depthwise_kernel
-        self.layer_norm = nn.LayerNorm(dim)
+        self.layer_norm = LayerNorm(dim)
         self.pointwise_conv1 = Linear(dim, 2 * dim, bias=False)
         self.depthwise_conv = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim, bias=False)
-        self.depthwise_norm = nn.LayerNorm(dim)
+        self.depthwise_norm = LayerNorm(dim)
         self.pointwise_conv2 = Linear(dim, dim, bias=False)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(architecture.dim)
+        self.layer_norm = LayerNorm(architecture.dim)
         self.fc1 = Linear(architecture.dim, architecture.ffn_dim)
         self.fc2 = Linear(architecture.ffn_dim, architecture.dim)
         self.activation_dropout = Dropout(architecture.activation_dropout)
@@ -103,11 +103,11 @@ class ConformerLayer(nn.Module):
         super().__init__()
         dim = architecture.dim
         self.ffn1 = FeedForward(architecture)
-        self.self_attn_layer_norm = nn.LayerNorm(dim)
+        self.self_attn_layer_norm = LayerNorm(dim)
         self.self_attn = RelativeAttention(dim, architecture.heads, architecture.attention_dropout)
         self.conv_module = Convolution(architecture)
         self.ffn2 = FeedForward(architecture)
-        self.final_layer_norm = nn.LayerNorm(dim)
+        self.final_layer_norm = nn.LayerNorm(dim)  # of the sum of residuals, which stays float32
         self.dropout = Dropout(architecture.dropout)
 
     def forward(self, x: Tensor, apart: Tensor, real: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from xlst_ray.audio.fbank import utterance_cmvn
 from xlst_ray.model.conformer import ConformerLayer, distances
 from xlst_ray.model.dropout import Dropout
 from xlst_ray.model.layers import EncoderLayer, Subsampler, positions, valid
+from xlst_ray.model.linear import LayerNorm
 from xlst_ray.model.options import Architecture, EncoderKind
 
 Frontend: TypeAlias = Callable[[Wave], Tensor]
@@ -56,7 +57,7 @@ class TransformerEncoder(SpeechEncoder):
     def __init__(self, architecture: Architecture, input_dim: int) -> None:
         super().__init__(architecture, input_dim)
         self.layers = nn.ModuleList(EncoderLayer(architecture) for _ in range(architecture.encoder_layers))
-        self.layer_norm = nn.LayerNorm(architecture.dim)
+        self.layer_norm = LayerNorm(architecture.dim)
 
     def encode(self, x: Tensor, real: Tensor) -> Tensor:
         x = self.dropout(x + positions(0, x.shape[1], x))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from xlst_ray.model.attention import Attention, KeysValues
 from xlst_ray.model.dropout import Dropout
-from xlst_ray.model.linear import Linear
+from xlst_ray.model.linear import LayerNorm, Linear
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
 
@@ -78,10 +78,10 @@ class _Layer(nn.Module):
         super().__init__()
         dim = architecture.dim
         self.self_attn = Attention(dim, architecture.heads, architecture.attention_dropout)
-        self.self_attn_layer_norm = nn.LayerNorm(dim)
+        self.self_attn_layer_norm = LayerNorm(dim)
         self.fc1 = Linear(dim, architecture.ffn_dim)
         self.fc2 = Linear(architecture.ffn_dim, dim)
-        self.final_layer_norm = nn.LayerNorm(dim)
+        self.final_layer_norm = LayerNorm(dim)
         self.dropout = Dropout(architecture.dropout)
         self.activation_dropout = Dropout(architecture.activation_dropout)
 
@@ -96,8 +96,7 @@ class EncoderLayer(_Layer):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, S, D), mask of what is attended to (B, 1, 1, S) -> (B, S, D)."""
-        normed = self.self_attn_layer_norm(x)
-        x = x + self.dropout(self.self_attn(normed, self.self_attn.keys_values(normed), mask))
+        x = x + self.dropout(self.self_attn.look(*self.self_attn.of_itself(self.self_attn_layer_norm(x)), mask))
         return self._feed_forward(x)
 
 
@@ -107,7 +106,7 @@ class DecoderLayer(_Layer):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         self.encoder_attn = Attention(architecture.dim, architecture.heads, architecture.attention_dropout)
-        self.encoder_attn_layer_norm = nn.LayerNorm(architecture.dim)
+        self.encoder_attn_layer_norm = LayerNorm(architecture.dim)
 
     def forward(
         self, x: Tensor, mask: Tensor, encoded: KeysValues, encoded_mask: Tensor, past: KeysValues | None = None
@@ -121,12 +120,11 @@ class DecoderLayer(_Layer):
             past: tensors with room for this layer's keys and values of earlier tokens, (B, heads, tokens, D / heads);
                 those of `x` are written behind them in place. None: `x` is all there is.
         """
-        normed = self.self_attn_layer_norm(x)
-        seen = self.self_attn.keys_values(normed)
+        queries, seen = self.self_attn.of_itself(self.self_attn_layer_norm(x))
         if past is not None:
             for kept, new in zip(past, seen, strict=True):
                 kept[:, :, -new.shape[2] :] = new
             seen = past
-        x = x + self.dropout(self.self_attn(normed, seen, mask))
+        x = x + self.dropout(self.self_attn.look(queries, seen, mask))
         x = x + self.dropout(self.encoder_attn(self.encoder_attn_layer_norm(x), encoded, encoded_mask))
         return self._feed_forward(x)

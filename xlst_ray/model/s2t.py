@@ -19,7 +19,7 @@ from xlst_ray.model.cache import DecoderCache
 from xlst_ray.model.dropout import Dropout
 from xlst_ray.model.encoders import Encoded, Frontend, PretrainedEncoder, SpeechEncoder, StackedEncoder, make_encoder
 from xlst_ray.model.layers import DecoderLayer, positions, valid
-from xlst_ray.model.linear import Linear, linear
+from xlst_ray.model.linear import LayerNorm, Linear, linear
 from xlst_ray.model.options import Architecture
 from xlst_ray.text.ids import PAD
 
@@ -46,7 +46,7 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.embed_tokens.weight[PAD])
         self.dropout = Dropout(architecture.dropout)
         self.layers = nn.ModuleList(DecoderLayer(architecture) for _ in range(architecture.decoder_layers))
-        self.layer_norm = nn.LayerNorm(architecture.dim)
+        self.layer_norm = LayerNorm(architecture.dim)
 
     def forward(self, tokens: Tensor, encoded: Encoded) -> Tensor:
         """Teacher forced: (B, U) tokens, each seen from itself on -> logits of the next (B, U, V)."""
