@@ -1,11 +1,15 @@
 """Small untrained models of quality estimation, in the layouts that transformers saves them in."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
+
+importlib.import_module("xlst_ray.mt._transformers")  # first, for transformers imports torchaudio, which this mends
+
+from transformers import (  # noqa: E402
     BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,

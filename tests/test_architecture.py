@@ -77,6 +77,12 @@ def test_transformers_has_a_door_in_each_room_that_needs_it() -> None:
     assert importers("transformers") == {Path(f"xlst_ray/{room}/_transformers.py") for room in ("mt", "model")}
 
 
+def test_what_depends_on_the_version_of_vllm_is_imported_in_one_file() -> None:
+    parts = [(path, name) for path in (*FILES, *JOBS) for name, _ in imports(path)]
+    of_vllm = {path.name for path, name in parts if name.startswith(("vllm.", "ray.data.llm.", "ray.llm."))}
+    assert of_vllm == {"llm_engine.py"}
+
+
 def test_torchaudio_has_one_door() -> None:
     assert importers("torchaudio") == {Path("xlst_ray/audio/_torchaudio.py")}
 

@@ -314,6 +314,19 @@ def test_a_label_folder_of_another_fingerprint_is_refused_and_stays(
     assert server.asked == Counter("a")  # another engine's translations are not these
 
 
+def test_a_job_that_sends_text_elsewhere_says_so_first(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text_shards(tmp_path / "shards", [["a"]])
+    given = arguments(server, tmp_path / "shards", tmp_path / "labels", "scores=false")
+    assert (
+        start([*given, f"engine.http.url={server.url.replace('127.0.0.1', '127.1')}"]) == 0
+    )  # a name, for all it knows
+    assert capsys.readouterr().out.startswith("notice: transcripts are sent to 127.1, outside this cluster\n")
+    assert start([*given, f"out={tmp_path}/more", "engine.model=shouter"]) == 0
+    assert "notice" not in capsys.readouterr().out
+
+
 def test_text_that_leaves_the_cluster_is_noticed() -> None:
     hosts = {
         "https://api.example.com/v1": "api.example.com",

@@ -9,7 +9,7 @@ import pytest
 from xlst_ray import storage
 from xlst_ray.errors import DataError
 from xlst_ray.mt.labels import human_labels
-from xlst_ray.mt.scores import RATIO_EDGES, median_ratio, review_labels, score_labels
+from xlst_ray.mt.scores import RATIO_EDGES, Review, median_ratio, review_labels, score_labels, sum_reviews
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.scores import iter_translations, read_refusals, read_scores, scores_url
 from xlst_ray.text.keep import FILTERED, NAMES, KeepOptions
@@ -71,11 +71,30 @@ def test_the_review_counts_every_row_and_shows_some(labelled: tuple[str, str]) -
     median = median_ratio(score_labels([shard], labels, "en", "de"))
     edges = {name: [0.0, 0.5, 100.0] for name in FILTERED}
     keep = KeepOptions(**{**dict.fromkeys(NAMES), "copied": 0.5})
-    review = review_labels([shard], labels, "de", keep, median, edges)
+    review = review_labels([shard], labels, "de", keep, median, edges, [shard])
     assert review["rows"] == {"kept": 4, "copied": 1, "no label": 1}
     assert review["bins"]["copied"] == [4, 1]
     assert ("train-0-1", ROWS[1][0], ROWS[1][0], "copied") in review["samples"]
     assert len(review["pairs"]) == 5
+    assert review_labels([shard], labels, "de", keep, median, edges, [])["pairs"] == []
+
+
+def test_reviews_of_many_parts_come_to_one_of_the_size_of_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xlst_ray.mt.scores.MOST_PAIRS", 5)
+
+    def part(number: int) -> Review:
+        samples = [(f"{number}-{row}", "a", "A", fate) for row in range(8) for fate in ("kept", "copied")]
+        rows = {"kept": 10, "copied" if number % 2 else "no label": number}
+        return {"rows": rows, "bins": {"copied": [number, 1]}, "samples": samples, "pairs": [(f"{number}", "b")] * 2}
+
+    total = sum_reviews(part(number) for number in range(10))
+    assert total["rows"] == {"kept": 100, "copied": 25, "no label": 20}
+    assert total["bins"] == {"copied": [45, 10]}
+    assert [name for name, _, _, fate in total["samples"] if fate == "copied"] == [
+        f"{number}-{row}" for number in range(2) for row in range(8)
+    ]
+    assert [label for label, _ in total["pairs"]] == ["0", "0", "1", "1", "2"]
+    assert sum_reviews([]) == {"rows": {}, "bins": {}, "samples": [], "pairs": []}
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.97, 1.0, 3.3])

@@ -58,12 +58,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return pairs
 
 
-def score(folder: Path, model: Path | None, name: str = "labels", **keep: Any) -> dict[str, Any]:
+def score(
+    folder: Path, model: Path | None, name: str = "labels", cluster: ClusterOptions = ALONE, **keep: Any
+) -> dict[str, Any]:
     """Scores of every row by shard, after the job's last step."""
     shards, labels = str(folder / f"shards-{name}"), str(folder / name)
     options = QualityOptions(path=None if model is None else str(model))
     thresholds = KeepOptions(**{**NONE, **keep})
-    score_and_report(shards, labels, thresholds, options, str(folder / "translations"), ALONE)
+    score_and_report(shards, labels, thresholds, options, str(folder / "translations"), cluster)
     found: dict[str, Any] = {}
     for url in shard_urls(shards, "train"):
         ids = read_shard(url, ["id"])["id"].to_pylist()
@@ -98,6 +100,21 @@ def test_each_distinct_pair_is_estimated_once_and_lies_beside_its_rows(tmp_path:
     again = score(tmp_path, model)
     assert not asked
     assert str(again) == str(found)
+
+
+def test_processes_of_a_cluster_estimate_as_this_one_does(ray_cluster: None, tmp_path: Path) -> None:
+    model = save_quality_model(tmp_path / "model")
+    for name in ("here", "there"):
+        label(tmp_path, BOOK, name=name)
+    here = score(tmp_path, model, "here")
+    storage.delete(str(tmp_path / "translations"))
+    there = score(tmp_path, model, "there", ClusterOptions(translators=2, translator_cpus=0.5))
+    assert here.keys() == there.keys()
+    for name, (translation, estimate, refused) in here.items():
+        assert there[name][::2] == (translation, refused)
+        assert there[name][1] == pytest.approx(estimate, abs=1e-5, nan_ok=True)
+    counts = finished(str(tmp_path / "there" / "quality"), "content").counts["estimation"]
+    assert (counts["found"], counts["sentences"]) == (0, 3)
 
 
 def test_another_corpus_finds_what_is_known(tmp_path: Path, asked: list[str]) -> None:

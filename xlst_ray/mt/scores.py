@@ -1,7 +1,7 @@
 """Scoring a label set's translations (`xlst_ray.shards.scores`), and a review of what thresholds make of them."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 import numpy as np
@@ -17,6 +17,8 @@ from xlst_ray.text.language_id import language_probability
 RATIO_EDGES: Final = np.linspace(-6, 6, 481)  # of log2 of the length ratio: its median is known to 1.7 %
 BINS: Final = 24
 SAMPLES: Final = 8  # kept and refused rows of each reason that a part of the review brings
+MOST_SAMPLES: Final = 16  # of them in all
+MOST_PAIRS: Final = 10_000  # with human translations in all: a sample, for BLEU of millions takes hours
 
 
 class Review(TypedDict):
@@ -69,10 +71,21 @@ def median_ratio(counts: Sequence[int]) -> float:
 
 
 def review_labels(
-    shards: Sequence[str], labels: str, target: str, keep: KeepOptions, median: float, edges: Mapping[str, list[float]]
+    shards: Sequence[str],
+    labels: str,
+    target: str,
+    keep: KeepOptions,
+    median: float,
+    edges: Mapping[str, list[float]],
+    paired: Sequence[str],
 ) -> Review:
-    """What thresholds make of the labels of some shards; `edges` of the bins by score, of those that are
-    there."""
+    """What thresholds make of the labels of some shards.
+
+    Args:
+        median: length ratio of the whole label set.
+        edges: of the bins by score, of those that are there.
+        paired: those of the shards that give pairs.
+    """
     review: Review = {"rows": defaultdict(int), "bins": {}, "samples": [], "pairs": []}
     bins = {name: np.zeros(len(edges[name]) - 1, dtype=np.int64) for name in edges}
     shown: dict[str, int] = defaultdict(int)
@@ -89,9 +102,28 @@ def review_labels(
             if translation is not None and shown[fate] < SAMPLES:
                 shown[fate] += 1
                 review["samples"].append((ids[row], texts[row], translation, fate))
-        review["pairs"] += list(_human_pairs(shard, target, translations))
+        if shard in paired:
+            review["pairs"] += _human_pairs(shard, target, translations)
     review["bins"] = {name: [int(count) for count in counts] for name, counts in bins.items()}
     return review
+
+
+def sum_reviews(parts: Iterable[Review]) -> Review:
+    """The reviews of several parts together, one after the other: samples and pairs up to a number, all else summed."""
+    total: Review = {"rows": Counter(), "bins": {}, "samples": [], "pairs": []}
+    shown: Counter[str] = Counter()
+    for part in parts:
+        for fate, number in part["rows"].items():
+            total["rows"][fate] += number
+        for name, counts in part["bins"].items():
+            before = total["bins"].get(name, [0] * len(counts))
+            total["bins"][name] = [one + other for one, other in zip(before, counts, strict=True)]
+        for sample in part["samples"]:
+            shown[sample[-1]] += 1
+            if shown[sample[-1]] <= MOST_SAMPLES:
+                total["samples"].append(sample)
+        total["pairs"] += part["pairs"][: MOST_PAIRS - len(total["pairs"])]
+    return total
 
 
 def _texts(shard: str, labels: str) -> tuple[list[str], list[str], list[str | None]]:

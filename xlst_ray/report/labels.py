@@ -80,8 +80,8 @@ def _humans(page: LabelPage) -> str:
     if page.score is None:
         return ""
     row = (f"{page.scored_pairs:,}", f"{page.score.bleu:.1f}", f"{page.score.chrf:.1f}")
-    signatures = f"sacreBLEU: {page.score.bleu_signature}; {page.score.chrf_signature}. The first rows of each shard."
-    return table(("rows", "BLEU", "chrF"), [row], 0) + note(signatures)
+    signatures = f"sacreBLEU: {page.score.bleu_signature}; {page.score.chrf_signature}."
+    return table(("rows", "BLEU", "chrF"), [row], 0) + note(f"{signatures} The first rows of shards, evenly chosen.")
 
 
 def _histograms(page: LabelPage) -> str:

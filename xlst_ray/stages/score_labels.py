@@ -12,7 +12,17 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.errors import ConfigError
 from xlst_ray.mt.quality import QualityOptions
-from xlst_ray.mt.scores import BINS, Review, median_ratio, review_labels, score_labels
+from xlst_ray.mt.scores import (
+    BINS,
+    MOST_PAIRS,
+    RATIO_EDGES,
+    SAMPLES,
+    Review,
+    median_ratio,
+    review_labels,
+    score_labels,
+    sum_reviews,
+)
 from xlst_ray.progress import say
 from xlst_ray.report.labels import LabelPage, render_labels
 from xlst_ray.score.bleu import score_translations
@@ -53,7 +63,9 @@ def score_and_report(
 
     def work(_: str) -> dict[str, Any]:
         scorer = partial(_scorer, labels, lang, target)
-        counts = np.sum(list(map_items(title, "parts", scorer, parts, cluster, pool=pool)), axis=0)
+        counts = np.zeros(len(RATIO_EDGES) - 1, dtype=np.int64)
+        for part in map_items(title, "parts", scorer, parts, cluster, pool=pool):
+            counts += part
         return {"median_length_ratio": median_ratio(counts.tolist()), "scored": int(counts.sum())}
 
     stage, folder = describe_scores(label_stage), storage.join(labels, FOLDER)
@@ -70,8 +82,8 @@ def score_and_report(
     refuse_without_quality(labels, keep)
     edges = _edges(estimated)
     reviewer = partial(_reviewer, labels, target, keep, float(result.counts["median_length_ratio"]), edges)
-    reviews = list(map_items(f"{title}, review", "parts", reviewer, parts, cluster, pool=pool))
-    page = _page(lang, target, label_stage, result, keep, edges, reviews)
+    review = sum_reviews(map_items(f"{title}, review", "parts", reviewer, _paired(parts), cluster, pool=pool))
+    page = _page(lang, target, label_stage, result, keep, edges, review)
     storage.write_bytes(storage.join(labels, PAGE), render_labels(page).encode())
     rows = ", ".join(f"{number:,} {fate}" for fate, number in page.rows.items())
     say(f"{title}: {rows}; {storage.join(labels, PAGE)}")
@@ -84,6 +96,13 @@ def describe_scores(labels: StageResult) -> Stage:
     return Stage("scores", {"filters": list(FILTERED)}, inputs, version=SCORES_VERSION)
 
 
+def _paired(parts: Sequence[Sequence[str]]) -> list[tuple[Sequence[str], list[str]]]:
+    """Each part, and which of its shards are to give pairs with human translations: evenly, for `MOST_PAIRS` in all."""
+    urls = [url for part in parts for url in part]
+    chosen = set(urls[:: max(1, len(urls) * SAMPLES // MOST_PAIRS)])
+    return [(part, [url for url in part if url in chosen]) for part in parts]
+
+
 def _page(
     lang: str,
     target: str,
@@ -91,15 +110,12 @@ def _page(
     scores: StageResult,
     keep: KeepOptions,
     edges: dict[str, list[float]],
-    reviews: Sequence[Review],
+    review: Review,
 ) -> LabelPage:
-    rows = sum((Counter(review["rows"]) for review in reviews), Counter())
-    bins = {name: np.sum([review["bins"][name] for review in reviews], axis=0).tolist() for name in edges}
     samples: dict[str, list[tuple[str, str, str]]] = {}
-    for review in reviews:
-        for name, text, translation, fate in review["samples"]:
-            samples.setdefault(fate, []).append((name, text, translation))
-    pairs = [pair for review in reviews for pair in review["pairs"]]
+    for name, text, translation, fate in review["samples"]:
+        samples.setdefault(fate, []).append((name, text, translation))
+    pairs = review["pairs"]
     score = score_translations([human for _, human in pairs], [label for label, _ in pairs], target) if pairs else None
     median = float(scores.counts["median_length_ratio"])
     return LabelPage(
@@ -107,9 +123,9 @@ def _page(
         target=target,
         engine=labels.config["engine"],
         reasons=labels.counts["reasons"],
-        rows=dict(rows.most_common()),
+        rows=dict(Counter(review["rows"]).most_common()),
         edges=edges,
-        bins=bins,
+        bins=review["bins"],
         thresholds={**keep.resolved(), "length_ratio": keep.length_ratio and keep.length_ratio * median},
         samples=samples,
         score=score,
@@ -133,4 +149,4 @@ def _scorer(labels: str, source: str, target: str) -> Work:
 
 
 def _reviewer(labels: str, target: str, keep: KeepOptions, median: float, edges: dict[str, list[float]]) -> Work:
-    return lambda shards: review_labels(shards, labels, target, keep, median, edges)
+    return lambda item: review_labels(item[0], labels, target, keep, median, edges, item[1])
