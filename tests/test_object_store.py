@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -22,11 +22,13 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.corpora.convert import convert_shard, plan_shards
 from xlst_ray.corpora.open import open_corpus
 from xlst_ray.corpora.options import CorpusOptions
+from xlst_ray.demo.options import DemoOptions
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.labels import human_labels
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.shards.files import read_shard, shard_urls
 from xlst_ray.shards.options import ShardOptions
+from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.stage import Stage, run_stage
 
@@ -204,3 +206,30 @@ def test_a_stage_is_done_once(bucket: str) -> None:
     assert not storage.exists(storage.join(folder, "checkpoints"))
     with pytest.raises(ConfigError, match="holds another test stage"):
         run_stage(Stage("test", {"a": 2}, {}), folder, work)
+
+
+@pytest.mark.cluster
+def test_a_training_in_a_bucket_that_is_killed_and_run_again_is_that_in_a_folder(
+    bucket: str, tmp_path: Path, kill_when: Callable[[Sequence[str], Callable[[], bool]], None]
+) -> None:
+    """By Ray, which writes checkpoints there while training goes on; kill -9 once the first one is on its way."""
+    sizes = {"target_train": 21, "target_dev": 5, "target_test": 4, "target_train_speakers": 2}
+    demo = DemoOptions.model_validate({**sizes, "dev_speakers": 1, "test_speakers": 1})
+    options = PrepareOptions(corpus=CorpusOptions(reader="demo", lang="fi", demo=demo))
+    shards = str(tmp_path / "shards")
+    run_stage(describe_prepare(options), shards, lambda folder: prepare(options, folder, ClusterOptions(workers=0)))
+
+    def command(out: str, workers: int) -> list[str]:
+        job = [sys.executable, str(Path(__file__).parents[1] / "jobs" / "train.py"), f"shards={shards}", f"out={out}"]
+        schedule = {"updates": 8, "warmup": 2, "validate_every": 2, "average": 2, "lr": 1e-3}
+        job += ["model.size=debug", "pieces.size=60", "batch.max_utterances=4", "batch.max_ctc_infeasible=1"]
+        return [*job, *(f"train.{name}={value}" for name, value in schedule.items()), f"cluster.workers={workers}"]
+
+    out, plain = f"{bucket}/training", str(tmp_path / "plain")
+    kill_when(command(out, 1), lambda: bool(storage.list_files(f"{out}/checkpoints/update-0000002", recursive=True)))
+    subprocess.run(command(out, 1), check=True)
+    subprocess.run(command(plain, 0), check=True)
+    assert storage.read_json(f"{out}/training.json") == storage.read_json(f"{plain}/training.json")
+    assert storage.read_bytes(f"{out}/model.safetensors") == storage.read_bytes(f"{plain}/model.safetensors")
+    assert storage.list_files(f"{out}/tensorboard", recursive=True)
+    assert not storage.list_files(f"{out}/checkpoints", recursive=True)

@@ -108,3 +108,38 @@ def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
     assert all(bool((expected[name] == found[name]).all()) for name in expected)
     histories = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("plain", "ray")]
     assert histories[0] == histories[1]
+
+
+@pytest.mark.cluster
+def test_the_largest_batches_and_float16_on_two_processes_are_those_of_one(shards: Path, tmp_path: Path) -> None:
+    """The table that is searched, what float16 skips, and the scores."""
+    changes = ["batch.max_utterances=64", "batch.fit=true", "batch.memory=0.012", "train.precision=fp16"]
+    two = ["cluster.workers=2", "cluster.worker_cpus=0.5", "cluster.loader_cpus=0.5", "cluster.cpus=2"]
+    for name, overrides in {"two": two, "one": ["cluster.workers=0", "cluster.ranks=2"]}.items():
+        subprocess.run(command(shards, tmp_path / name, *changes, *overrides), check=True)
+    tables, manifests, trained = (
+        [json.loads((tmp_path / name / file).read_text()) for name in ("two", "one")]
+        for file in ("batches.json", "manifest.json", "training.json")
+    )
+    assert tables[0] == tables[1]
+    sizes = {utterances for _, _, utterances in tables[0]["table"]}
+    assert 1 < min(sizes) < max(sizes) <= 64, "memory bounds them"
+    assert manifests[0]["counts"]["skipped_updates"] == manifests[1]["counts"]["skipped_updates"]
+    for scores, its_scores in zip(*(found["validations"] for found in trained), strict=True):
+        assert its_scores == pytest.approx(scores, rel=1e-2)
+
+
+@pytest.mark.cluster
+def test_an_update_that_is_not_finite_leaves_its_batches_of_both_processes(shards: Path, tmp_path: Path) -> None:
+    overrides = ["train.lr=1e30", "train.warmup=0", "cluster.workers=2", "cluster.worker_cpus=0.5"]
+    overrides += ["cluster.loader_cpus=0.5", "cluster.cpus=2"]
+    job = subprocess.run(command(shards, tmp_path / "bad", *overrides), capture_output=True, text=True, check=False)
+    assert job.returncode == 2
+    place = tmp_path / "bad" / "not-finite" / "update-0000002"
+    said = job.stdout + job.stderr
+    assert "the loss of update 2 is not finite in 2 of its batches" in said
+    assert str(place) in said
+    assert "were lost" not in said, "it is not tried again"
+    ids = [json.loads((place / f"rank-{rank}-batch-0.json").read_text())["ids"] for rank in range(2)]
+    assert not set(ids[0]) & set(ids[1])
+    assert (place / "weights.safetensors").exists()
