@@ -24,7 +24,7 @@ demo: $(READY)  ## run the recipe on the built-in corpus: about 15 minutes on tw
 test: $(READY) lint  ## format, lint, types and tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-cluster: $(READY)  ## what takes minutes: sweeps, clusters on this machine, authentication, nodes that are lost; by hand
+test-cluster: $(READY)  ## what takes minutes: sweeps, clusters on this machine, authentication, Slurm, nodes that are lost; by hand
 	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 VLLM := .venv-vllm

@@ -20,14 +20,17 @@ source .venv/bin/activate
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN  # other users of these nodes cannot join; srun hands both on
 head_address=$(hostname --ip-address | cut -d' ' -f1)
-export RAY_ADDRESS=$head_address:$((20000 + SLURM_JOB_ID % 20000))
+port=$((20000 + 4 * (SLURM_JOB_ID % 5000)))  # and the next two: jobs on one node do not meet
+export RAY_ADDRESS=$head_address:$port
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$SLURMD_NODENAME" \
-    ray start --head --node-ip-address="$head_address" --port="${RAY_ADDRESS##*:}" --block &
+    ray start --head --node-ip-address="$head_address" --port="$port" --block \
+    --dashboard-agent-listen-port=$((port + 1)) --ray-client-server-port=$((port + 2)) &
 until ray health-check --address "$RAY_ADDRESS" 2>/dev/null; do sleep 2; done
 if ((SLURM_JOB_NUM_NODES > 1)); then
     srun --overlap --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) \
-        --exclude="$SLURMD_NODENAME" ray start --address="$RAY_ADDRESS" --block &
+        --exclude="$SLURMD_NODENAME" ray start --address="$RAY_ADDRESS" --block \
+        --dashboard-agent-listen-port=$((port + 1)) &
 fi
 
 python jobs/run.py "$@" &

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import tones
+from process_tree import descendants
 
 from xlst_ray import storage
 from xlst_ray.audio.decode import encode_flac
@@ -115,17 +116,7 @@ def test_workers_are_killed(corpus: Path, undisturbed: Path, tmp_path: Path, ray
 
 def at_work() -> Iterator[int]:
     """Processes below this one that carry out a task of Ray Data's; Ray names them by what they do."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, rest = int(stat.parent.name), stat.read_text().rpartition(")")[2]
-        except OSError:  # it has ended
-            continue
-        children.setdefault(int(rest.split()[1]), []).append(pid)
-    below = [os.getpid()]
-    for parent in below:
-        below += children.get(parent, [])
-    for pid in below[1:]:
+    for pid in descendants(os.getpid()):
         try:
             title = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 from ray import cloudpickle
@@ -13,7 +14,7 @@ from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.tune import Sweep, Work, run_trials
 from xlst_ray.errors import ConfigError
 from xlst_ray.sweep.journal import Journal, Record
-from xlst_ray.sweep.options import SearchOptions
+from xlst_ray.sweep.options import Domain, SearchOptions
 from xlst_ray.sweep.space import Space
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -71,6 +72,31 @@ def test_workers_of_a_stopped_trial_are_free_again(ray_cluster: None, tmp_path: 
     while ray.available_resources().get("CPU", 0.0) < 2:
         assert time.monotonic() < deadline, "workers were not given back"
         time.sleep(0.1)  # between two looks
+
+
+@pytest.mark.parametrize("stop", ["median", "hyperband"])
+def test_other_early_stopping_ends_the_worse_and_not_the_best(stop: str, ray_cluster: None, tmp_path: Path) -> None:
+    np.random.seed(1)  # from which Tune draws the brackets of Hyperband
+    qualities = [0.9, 0.8, 0.7, 0.6, 0.3, 0.2, 0.1, 0.05]
+    search = SearchOptions.model_validate({"stop": stop, "reduction": 2, "concurrent": 1})
+    records = run(sweep(trials.Curve(str(tmp_path)), qualities), tmp_path, search)
+    assert records[0.9].state == "finished"
+    stopped = {quality for quality, record in records.items() if record.state == "stopped"}
+    assert stopped
+    assert stopped < {*qualities[1:]}, "and not all others, either"
+    assert all(1 <= records[quality].trained < trials.UPDATES for quality in stopped)
+    assert {record.state for record in records.values()} == {"finished", "stopped"}
+
+
+def test_optuna_draws_trials_that_run_and_are_not_run_again(ray_cluster: None, tmp_path: Path) -> None:
+    space = Space({"quality": Domain.model_validate({"uniform": [0.1, 0.9]})}, {})
+    found = Sweep(trials.Curve(str(tmp_path)), space, None, longest=trials.UPDATES, grace=1, in_process=True)
+    search = SearchOptions(searcher="optuna", stop="none", trials=5, concurrent=1)
+    records = run(found, tmp_path, search)
+    assert len(records) == 5
+    assert all(record.wer == pytest.approx(100 * (1 - quality)) for quality, record in records.items())
+    assert run(found, tmp_path, search) == records
+    assert all(len((tmp_path / str(quality)).read_text().splitlines()) == trials.UPDATES for quality in records)
 
 
 def test_a_trial_that_fits_nowhere_is_refused_before_any(ray_cluster: None, tmp_path: Path) -> None:
