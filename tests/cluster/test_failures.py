@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import ray
 
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import run_training
-from xlst_ray.errors import DataError, Stopped
+from xlst_ray.errors import DataError, Stopped, TrainingError
 from xlst_ray.train.checkpoint import list_checkpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -79,3 +80,30 @@ def test_sigterm_saves_first_and_the_next_call_goes_on_to_the_same_weights(
     assert trained.weights == expected.weights
     assert trained.state.validations == expected.state.validations
     assert not saved[0].exists(), "a checkpoint without a validation has no part in the average, and goes"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_full_disk_ends_training_at_once_and_the_next_call_goes_on(
+    workers: int, small_disk: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if workers:
+        request.getfixturevalue("ray_cluster")
+
+    def fill(number: int) -> None:
+        with (tmp_path / "batches").open("a") as file:
+            file.write(f"{number}\n")
+        if number == 8:
+            with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+
+    cluster, folder = ClusterOptions(workers=workers, worker_cpus=0.5, max_failures=3), str(small_disk / "out")
+    with pytest.raises(TrainingError, match="no space is left") as raised:
+        run_training(Job(options(), fill), folder, cluster)
+    assert raised.value.hint is not None
+    assert (tmp_path / "batches").read_text().split().count("8") == 1, "it was not tried again"
+    (small_disk / "filler").unlink()
+    trained = run_training(Job(options()), folder, cluster)
+    expected = run_training(Job(options()), str(tmp_path / "plain"), ClusterOptions(workers=0))
+    assert trained.weights == expected.weights
+    assert trained.state.validations == expected.state.validations

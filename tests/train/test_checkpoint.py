@@ -2,9 +2,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -185,17 +184,6 @@ def test_the_best_updates_are_the_best(scores: list[tuple[int, int]], count: int
     rank = {entry["update"]: worth(entry) for entry in entries}
     others = rank.keys() - set(chosen)
     assert all(rank[other] < rank[one] for other in others for one in chosen)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=False).returncode:
-        pytest.skip("may not mount a file system here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.parametrize("room", [1, 9, 17, 25])

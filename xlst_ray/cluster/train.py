@@ -36,6 +36,7 @@ from xlst_ray.cluster.boards import boards_of
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
+from xlst_ray.cluster.snapshot import copy_list, mend_list, no_space
 from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
@@ -57,6 +58,7 @@ from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
 from xlst_ray.train.tracking import refuse_without_mlflow
 
+CHECKPOINTS = "checkpoints"  # folder of a training
 SECONDS_TO_GROW = 60.0  # between two looks whether lost processes may be replaced: growing costs a restart
 INTERRUPTED = "interrupted"  # key of a report that comes with a checkpoint and without a validation
 
@@ -125,7 +127,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     if not storage.is_local(folder):
         raise ConfigError("training without Ray writes to a local folder", where=folder, hint="set cluster.workers=1")
     torch.set_num_threads(cluster.worker_threads)
-    checkpoints = Path(storage.locate(folder)[1]) / "checkpoints"
+    checkpoints = Path(storage.locate(folder)[1]) / CHECKPOINTS
 
     def keep(_: Path | None, state: TrainState) -> None:
         updates = {*best_updates(state.validations, job.options.average, job.options.average_by), state.update}
@@ -141,24 +143,28 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
     boards = boards_of(folder, checkpoints.parent, _update_of(resume), cluster.mlflow, _told(job))
-    with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
-        watched = watch(observer, task, shown)
-        state = fit(task, job.options, checkpoints, watched, seed=job.seed, world=world, resume=resume)
+    try:
+        with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
+            watched = watch(observer, task, shown)
+            state = fit(task, job.options, checkpoints, watched, seed=job.seed, world=world, resume=resume)
+    except OSError as error:
+        raise no_space(error, folder) or error from None
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
 
 
 class _Listener(UserCallback):  # type: ignore[misc]  # Ray is untyped here
     """Passes on what rank 0 reports, tells of lost processes, and ends at an error that each further try would meet."""
 
-    def __init__(self, title: str, on_validation: OnValidation | None) -> None:
-        self._title, self._on_validation, self._place = title, on_validation, place()
+    def __init__(self, title: str, folder: str, on_validation: OnValidation | None) -> None:
+        self._title, self._folder, self._on_validation, self._place = title, folder, on_validation, place()
 
     def after_report(self, run_context: object, metrics: list[dict[str, float]], checkpoint: Checkpoint | None) -> None:
+        copy_list(storage.join(self._folder, CHECKPOINTS))
         if self._on_validation is not None and INTERRUPTED not in metrics[0]:
             self._on_validation(metrics[0])
 
     def after_exception(self, run_context: object, worker_exceptions: dict[int, Exception]) -> None:
-        if found := _our_error(worker_exceptions.values()):
+        if found := _our_error(worker_exceptions.values(), self._folder):
             raise ray.train.ControllerError(found)  # which Ray Train does not try again
         take_place(self._place)  # this is the process that controls the workers
         causes = ", ".join(sorted({type(error).__name__ for error in worker_exceptions.values()}))
@@ -180,7 +186,7 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
         ),
         run_config=RunConfig(
             # The folder carries the fingerprint of the configuration, so the same name is the same run, to be resumed.
-            name="checkpoints",
+            name=CHECKPOINTS,
             storage_path=folder if "://" in folder else storage.locate(folder)[1],
             logging_config=LoggingConfig(log_level="WARNING"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
@@ -189,33 +195,36 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
                 checkpoint_score_attribute=_score(job.options),
                 checkpoint_score_order="min" if job.options.average_by == "loss" else "max",
             ),
-            callbacks=[_Listener(job.title, on_validation)],
+            callbacks=[_Listener(job.title, folder, on_validation)],
         ),
     )
-    result = _fit_on_ray(trainer, job, flag)
+    mend_list(storage.join(folder, CHECKPOINTS))
+    result = _fit_on_ray(trainer, job, flag, folder)
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         local = [_fetch(checkpoint, Path(temporary)) for checkpoint, _ in result.best_checkpoints]
         state = max((read_state(path) for path in local), key=lambda found: found.update)
         return Trained(average_weights(_chosen(local, state, job.options)), state)
 
 
-def _our_error(errors: Iterable[BaseException | None]) -> XlstError | None:
-    """The first of ours among errors and what caused them."""
+def _our_error(errors: Iterable[BaseException | None], folder: str) -> XlstError | None:
+    """The first of ours, or that says of a full disk, among errors and what caused them."""
     for error in errors:
         while error is not None:
             if isinstance(error, XlstError):
                 return error
+            if full := no_space(error, folder):
+                return full
             error = getattr(error, "cause", None) or error.__cause__  # Ray's task errors carry it as `cause`
     return None
 
 
-def _fit_on_ray(trainer: TorchTrainer, job: TrainJob, flag: StopFlag) -> Any:
+def _fit_on_ray(trainer: TorchTrainer, job: TrainJob, flag: StopFlag, folder: str) -> Any:
     try:
         with sigterm_calls(flag.raise_it):
             result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         causes = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
-        if found := _our_error(causes):
+        if found := _our_error(causes, folder):
             raise _as_it_was(found) from None
         raise TrainingError(f"{job.title}: training failed on the cluster ({error})") from error
     if flag.is_raised():

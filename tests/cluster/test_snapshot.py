@@ -1,0 +1,29 @@
+"""The list of a training's checkpoints, cut off where Ray wrote it: it becomes what it was before."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xlst_ray.cluster.snapshot import LIST, copy_list, mend_list
+
+
+@pytest.mark.parametrize("left", [0, 1, 20])
+def test_a_list_that_is_cut_off_becomes_what_it_was_before(tmp_path: Path, left: int) -> None:
+    url, first, second = tmp_path / LIST, json.dumps({"checkpoints": ["a"]}), json.dumps({"checkpoints": ["a", "b"]})
+    url.write_text(first)
+    copy_list(str(tmp_path))
+    url.write_text(second)
+    mend_list(str(tmp_path))
+    assert url.read_text() == second, "a whole one stays"
+    url.write_text(second[:left])
+    mend_list(str(tmp_path))
+    assert url.read_text() == first
+
+
+def test_without_a_checkpoint_before_training_begins_anew(tmp_path: Path) -> None:
+    mend_list(str(tmp_path))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / LIST).write_text("{")
+    mend_list(str(tmp_path))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,49 @@
+"""Ray Train's list of the checkpoints of a training, which a resume begins with.
+
+Ray writes it in place: where the disk is full, or the power fails, just then, it is cut off, and the checkpoints that
+it names cannot be found again. So there is a copy, as it was after the report before. Ray writes the list first and
+removes checkpoints after that: those that the copy names are there whenever the list is cut off.
+"""
+
+import json
+from typing import Final
+
+from xlst_ray import storage
+from xlst_ray.errors import TrainingError
+from xlst_ray.progress import say
+
+LIST: Final = "checkpoint_manager_snapshot.json"
+COPY: Final = "snapshot-before.json"  # in the same folder, with which it goes
+
+
+def copy_list(folder: str) -> None:
+    """After a report to Ray Train, when the list in the folder of its checkpoints is whole."""
+    storage.write_bytes(storage.join(folder, COPY), storage.read_bytes(storage.join(folder, LIST)))
+
+
+def mend_list(folder: str) -> None:
+    """Before a training goes on: a list that is cut off becomes what its copy says."""
+    url, copy = storage.join(folder, LIST), storage.join(folder, COPY)
+    if not storage.exists(url) or _is_whole(url):
+        return
+    say(f"{url} is cut off: it becomes what it was one checkpoint before")
+    if storage.exists(copy):
+        storage.write_bytes(url, storage.read_bytes(copy))
+    else:
+        storage.delete(url)  # of the first checkpoint
+
+
+def _is_whole(url: str) -> bool:
+    try:
+        json.loads(storage.read_bytes(url))
+    except ValueError:
+        return False
+    return True
+
+
+def no_space(error: BaseException, folder: str) -> TrainingError | None:
+    """A full disk, whoever wrote, as an error that no further try mends; none for other errors."""
+    if not isinstance(error, OSError) or error.errno not in storage.NO_SPACE:
+        return None
+    hint = "make space and run the same command: it goes on from its last checkpoint"
+    return TrainingError(f"no space is left ({error})", where=folder, hint=hint)
