@@ -107,3 +107,17 @@ def test_a_full_disk_ends_training_at_once_and_the_next_call_goes_on(
     expected = run_training(Job(options()), str(tmp_path / "plain"), ClusterOptions(workers=0))
     assert trained.weights == expected.weights
     assert trained.state.validations == expected.state.validations
+
+
+def test_who_asks_for_validations_hears_of_those_before_an_interruption_too(tmp_path: Path) -> None:
+    """A sweep that is killed may not have written down the last one."""
+
+    def interrupt(number: int) -> None:
+        if number == 8:
+            raise KeyboardInterrupt
+
+    here, heard = ClusterOptions(workers=0), list[float]()
+    with pytest.raises(KeyboardInterrupt):
+        run_training(Job(options(), interrupt), str(tmp_path), here)
+    run_training(Job(options()), str(tmp_path), here, lambda validation: heard.append(validation["update"]))
+    assert heard == [6, 12]

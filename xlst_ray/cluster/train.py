@@ -142,6 +142,9 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     world = World(device=this_device(), ranks=cluster.planned_ranks)
     task = job.build(world, streaming=False)
     resume = done[-1] if done else None
+    if resume is not None and on_validation is not None:
+        for validation in read_state(resume).validations:
+            on_validation(validation)  # who heard of the last one may have been killed before it was written down
     boards = boards_of(folder, checkpoints.parent, _update_of(resume), cluster.mlflow, _told(job))
     try:
         with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
