@@ -37,7 +37,8 @@ VOCABULARY: Final = 10_000
 SECONDS: Final = (6, 10, 16)
 TOKENS_A_SECOND: Final = 3.3
 GIB: Final = 2**30
-WARM_UP, UPDATES = 6, 18
+FRAMES: Final = (40_000, 160_000, 480_000)  # of a batch
+WARM_UP, UPDATES = 6, 15
 SIZES: Final = {
     "s, transformer": ModelOptions(size="s"),
     "s, conformer": ModelOptions(size="s", encoder="conformer"),
@@ -111,17 +112,14 @@ def train(device: torch.device) -> None:
     print("| model | frames a batch | side | audio-h a GPU-hour | ms an update | share of peak | GiB | first loss |")
     print("|---|---|---|---|---|---|---|---|")
     for name, size in SIZES.items():
-        for frames in (40_000, 160_000):
-            makers: dict[str, Callable[[], Side]] = {
-                "ours": lambda size=size, frames=frames: ours(size, frames, world),
-                "ours, compiled": lambda size=size, frames=frames: ours(size, frames, world, compile=True),
-            }
-            if size.encoder == "transformer":
-                alike = size.replace(ctc=False)
-                makers["ours, without CTC"] = lambda alike=alike, frames=frames: ours(alike, frames, world)
-                makers["transformers Speech2Text"] = lambda alike=alike, frames=frames: transformers_speech2text(
-                    alike, frames, world
-                )
+        alike = size.replace(ctc=False)
+        for frames in FRAMES:
+            makers = {"ours": partial(ours, size, frames, world)}
+            if frames > FRAMES[0]:
+                makers["ours, compiled"] = partial(ours, size, frames, world, compile=True)
+            if size.encoder == "transformer" and frames < FRAMES[-1]:
+                makers["ours, without CTC"] = partial(ours, alike, frames, world)
+                makers["transformers Speech2Text"] = partial(transformers_speech2text, alike, frames, world)
             for side, make in makers.items():
                 print(f"| {name} | {frames} | {side} | {_measured(make, most)} |", flush=True)
 
