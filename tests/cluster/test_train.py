@@ -47,11 +47,14 @@ def command(shards: Path, out: Path, *overrides: str) -> list[str]:
     return [sys.executable, str(ROOT / "jobs" / "train.py"), f"shards={shards}", f"out={out}", *TRAIN, *overrides]
 
 
-@pytest.mark.parametrize(("world", "processes"), [(1, [[0]]), (2, [[0], [1]]), (2, [[0, 1]])])
+@pytest.mark.parametrize(
+    ("world", "processes", "cpus"), [(1, [[0]], 0.5), (2, [[0], [1]], 0.5), (2, [[0, 1]], 0.5), (1, [[0]], 2.0)]
+)
 def test_ray_data_brings_the_plan_in_its_order(
-    ray_cluster: None, shards: Path, tmp_path: Path, world: int, processes: list[list[int]]
+    ray_cluster: None, shards: Path, tmp_path: Path, world: int, processes: list[list[int]], cpus: float
 ) -> None:
-    """From a position in the middle, over the end of several epochs, on each rank; on both in one process."""
+    """From a position in the middle, over the end of several epochs, on each rank; on both in one process; by loaders
+    of a thread and of two."""
     text = TargetText(normalise=str.lower, encode=lambda sentence: [4 + ord(c) % 50 for c in sentence])
     index = build_index(Source(str(shards), "train"), text, BATCH)
     url = str(tmp_path / "index.parquet")
@@ -61,7 +64,7 @@ def test_ray_data_brings_the_plan_in_its_order(
         loader = BatchLoader(Index.load(url), BATCH, augment=augment, seed=3)
         start = Position(epoch=1, batch=world)
         plain = PlainSource(loader, loader, ranks, world).train(start)
-        source = RaySource(url, BATCH, augment, loader, seed=3, ranks=ranks, world=world, loader_cpus=0.5)
+        source = RaySource(url, BATCH, augment, loader, seed=3, ranks=ranks, world=world, loader_cpus=cpus)
         streamed = source.train(start)
         for _ in range(12):
             (batch, position), (expected, expected_position) = next(streamed), next(plain)
