@@ -20,10 +20,15 @@ ASKED = ClusterOptions(by_role=True, worker_cpus=1, loader_cpus=0.5)
 
 
 class Nodes:
-    """A head without work, to which this process is connected, and nodes by role; those of `engine` have a GPU."""
+    """A head without work, to which this process is connected, and nodes by role; those of `engine` have a GPU.
 
-    def __init__(self) -> None:
-        head = {"num_cpus": 0, "labels": {ROLE_LABEL: "head"}, "object_store_memory": STORE, "include_dashboard": False}
+    Args:
+        dashboard: what Ray's listing of actors needs.
+    """
+
+    def __init__(self, *, dashboard: bool = False) -> None:
+        head = {"num_cpus": 0, "labels": {ROLE_LABEL: "head"}, "object_store_memory": STORE}
+        head |= {"include_dashboard": dashboard, "dashboard_port": None}  # none: the next that is free
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self._by_id: dict[str, Any] = {}
         self._roles: dict[str, str] = {}
@@ -40,9 +45,9 @@ class Nodes:
             for _ in range(count):
                 self.add(role)
 
-    def add(self, role: str) -> None:
-        gpus = 1 if role == "engine" else 0
-        node = self.cluster.add_node(num_cpus=1, num_gpus=gpus, labels={ROLE_LABEL: role}, object_store_memory=STORE)
+    def add(self, role: str, *, cpus: int = 1) -> None:
+        about = {"num_gpus": 1 if role == "engine" else 0, "labels": {ROLE_LABEL: role}, "object_store_memory": STORE}
+        node = self.cluster.add_node(num_cpus=cpus, **about)
         self._by_id[node.node_id], self._roles[node.node_id] = node, role
 
     def lose(self, node_id: str) -> None:
