@@ -336,7 +336,7 @@ def _chosen(checkpoints: Sequence[Path], state: TrainState, options: TrainOption
 
 def this_device() -> torch.device:
     """Where a process of its own computes."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _tell(title: str, progress: Progress) -> None:
