@@ -51,7 +51,7 @@ def watch(command: Sequence[str], env: Mapping[str, str], *, every: float = 0.5)
             for pid, (name, cpu, resident) in _below(process.pid).items():
                 times[pid] = max(cpu, times.get(pid, 0.0))
                 found.resident.setdefault(pid, {})[second] = resident
-                if pid not in found.names or name != "ray::IDLE":
+                if pid not in found.names or (name.startswith("ray::") and name != "ray::IDLE"):  # not as it ends
                     found.names[pid] = name
             time.sleep(every)
     if process.returncode:
