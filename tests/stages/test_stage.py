@@ -1,6 +1,7 @@
 """Done and identical: skipped. Begun: continued. Different: refused. Damaged: said."""
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -225,10 +226,25 @@ def test_a_stage_of_another_kind_is_said(tmp_path: Path) -> None:
         finished(str(tmp_path), "corpus", "size", "lang")
 
 
+class Terminal(io.StringIO):
+    """Notices when a job says that it waits: a captured output that is read meanwhile may lose what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = Event()
+
+    def write(self, text: str) -> int:
+        if "another job is at work here: waiting for it" in text:
+            self.waits.set()
+        return super().write(text)
+
+
 def test_what_another_process_is_at_is_waited_for_and_not_done_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, go_on, calls = Event(), Event(), list[str]()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
 
     def work(folder: str) -> dict[str, int]:
         calls.append(folder)
@@ -238,13 +254,11 @@ def test_what_another_process_is_at_is_waited_for_and_not_done_twice(
 
     with ThreadPoolExecutor(2) as threads:  # a lock is that of an open file: threads are apart as processes are
         first = threads.submit(run_stage, STAGE, str(tmp_path / "out"), work)
-        began.wait()
+        began.wait(timeout=60)
         second = threads.submit(run_stage, STAGE, str(tmp_path / "out"), work)
-        said = ""
-        while "another job is at work here: waiting for it" not in said:
-            assert not second.done()
-            said += capsys.readouterr().out
+        waited = terminal.waits.wait(timeout=60) and not second.done()
         go_on.set()
+    assert waited
     assert (first.result().reused, second.result().reused) == (False, True)
     assert second.result().counts == {"rows": 1}
     assert calls == [str(tmp_path / "out")]

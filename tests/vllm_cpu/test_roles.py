@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -31,11 +32,18 @@ STAGES = {"Whole": "engine", "_Keeper": "data", "_Prompts": "data"}  # Ray's act
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
     ray.shutdown()
+    earlier = engines()
     with address_known():
         started = Nodes(dashboard=True)
         yield started
     ray.shutdown()
     started.cluster.shutdown()
+    for engine in engines() - earlier:  # a node that is lost takes its engine along, a simulated one leaves it behind
+        engine.kill()
+
+
+def engines() -> set[psutil.Process]:
+    return {process for process in psutil.process_iter() if process.name().startswith("VLLM::")}
 
 
 def test_replicas_run_on_the_engines_nodes_and_outlive_one_of_them(
