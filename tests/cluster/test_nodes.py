@@ -85,7 +85,8 @@ def test_replicas_are_with_the_engines_and_what_feeds_them_is_not(nodes: Nodes, 
     found = rows.take_all()
     roles = {name: {nodes.role(row[name]) for row in found} for name in ("before", "engine", "after")}
     assert roles == {"before": {"data"}, "engine": {"engine"}, "after": {"data"}}
-    groups = [group for group in ray.util.placement_group_table().values() if group["state"] == "CREATED"]
+    groups = [group for group in ray.util.placement_group_table().values() if group["state"] != "REMOVED"]
+    assert len(groups) == (processes > 1), "none that no replica uses"
     places = {node for group in groups for node in group["bundles_to_node_id"].values()}
     assert {nodes.role(place) for place in places} <= {"engine"}
     assert len(places) == (2 if processes > 1 else 0)

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -133,17 +134,23 @@ def engine_nodes(cluster: ClusterOptions) -> dict[str, str]:
 def settings_of_data(cluster: ClusterOptions, timeout: float) -> Iterator[None]:
     """Ray Data's settings for the datasets made within, which copy them.
 
+    Its detectors of trouble are off: that of memory calls the function that makes a replica's placement group (`place`)
+    once more than there are replicas, and where GPUs are scarce the group that nobody uses keeps them.
+
     Args:
         timeout: seconds without progress after which it gives up.
     """
     context = ray.data.DataContext.get_current()
     usual = context.execution_no_progress_timeout_s, context.execution_options.label_selector
+    detectors = context.issue_detectors_config
+    context.issue_detectors_config = replace(detectors, detectors=[])
     context.execution_no_progress_timeout_s = timeout
     context.execution_options.label_selector = cluster.nodes("data") or None  # a stage's own labels go before it
     try:
         yield
     finally:
         context.execution_no_progress_timeout_s, context.execution_options.label_selector = usual
+        context.issue_detectors_config = detectors
 
 
 def refuse_without_room(cluster: ClusterOptions, stages: int) -> None:
