@@ -44,11 +44,6 @@ class TaskCluster(PlaceOptions):
 class DecodingCluster(PlaceOptions):
     """Where speech models run that do not train."""
 
-    mlflow: str | None = option(
-        None,
-        "MLflow server (`http://host:5000`) that training logs to beside TensorBoard's files, as runs of the "
-        "experiment xlst_ray (extra `mlflow`); its keys come from the environment (MLFLOW_TRACKING_TOKEN ...)",
-    )
     decoders: int = option(1, "processes with the model, on recordings or shards; 0: the job's own, without Ray", ge=0)
     decoder_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     decoder_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
@@ -87,6 +82,11 @@ class ClusterOptions(DecodingCluster, TaskCluster):
         gt=0,
     )
     max_failures: int = option(3, "times that training restarts from its last checkpoint after a lost worker", ge=0)
+    mlflow: str | None = option(
+        None,
+        "MLflow server (`http://host:5000`) that training logs to beside TensorBoard's files, as runs of the "
+        "experiment xlst_ray (extra `mlflow`); its keys come from the environment (MLFLOW_TRACKING_TOKEN ...)",
+    )
     translators: int = option(1, "processes that translate; 0: the job's own, without Ray", ge=0)
     translator_cpus: float = option(1.0, "of each of them", unit="CPUs", gt=0)
     translator_gpus: float = option(0.0, "of each of them", unit="GPUs", ge=0)
