@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from job_output import read_until
 
 ROOT = Path(__file__).parents[2]
 UPDATES = 600  # enough for a signal to arrive before their end
@@ -64,16 +65,6 @@ def end_all_with(variable: str) -> None:
         with suppress(OSError):  # it has ended, or is another's
             if variable.encode() in environment.read_bytes():
                 os.kill(int(environment.parent.name), signal.SIGKILL)
-
-
-def read_until(job: "subprocess.Popen[str]", text: str) -> None:
-    assert job.stdout is not None
-    said = []
-    for line in job.stdout:
-        said.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"it ended without {text!r}: {''.join(said)}")
 
 
 def test_a_job_whose_time_is_up_is_queued_again_and_goes_on_from_its_checkpoint(

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
+from job_output import read_until
 from process_tree import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -163,16 +164,6 @@ def test_a_job_runs_the_code_that_was_sent_and_its_exit_status_comes_back(cluste
     assert job.returncode == 3, said
     assert "code of /tmp/xr-token-" in said, "of the cluster's copy of the folder"
     assert "status: failed" in said
-
-
-def read_until(job: "subprocess.Popen[str]", text: str) -> None:
-    assert job.stdout is not None
-    said = []
-    for line in job.stdout:
-        said.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"it ended without {text!r}: {''.join(said)}")
 
 
 def test_a_recipe_is_stopped_and_goes_on_to_its_end(cluster: TokenCluster, folder: Path) -> None:
