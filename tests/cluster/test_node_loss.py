@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -159,7 +159,7 @@ def wait_at_15(folder: Path, number: int) -> None:
 
 
 def test_training_goes_on_from_its_checkpoint_on_another_node(
-    nodes: Nodes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    nodes: Nodes, tmp_path: Path, said: Callable[[], str]
 ) -> None:
     nodes.have(train=2)
     schedule = options(updates=30, validate_every=10)
@@ -173,20 +173,8 @@ def test_training_goes_on_from_its_checkpoint_on_another_node(
     loaded = [int(line) for line in (tmp_path / "batches").read_text().split()]
     assert loaded.count(5) == 1, "what came before the checkpoint is not done again"
     assert loaded.count(12) == 2, "what came after it is"
-    said = Said(capfd)
     wait_for(lambda: "numbers: 1 training processes were lost" in said())
     wait_for(lambda: "numbers: goes on from update 10 with 1 processes" in said())
-
-
-class Said:
-    """What was printed so far, by processes on other nodes, too: Ray brings their lines a little later."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd, self._text = capfd, ""
-
-    def __call__(self) -> str:
-        self._text += self._capfd.readouterr().out
-        return self._text
 
 
 def test_training_goes_on_with_fewer_processes_and_grows_again(
@@ -231,7 +219,7 @@ def pace(end: Path, number: int) -> None:
 
 
 def test_training_saves_itself_on_a_node_that_is_about_to_go(
-    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
 ) -> None:
     """At the notice a checkpoint is written and training goes on; at its deadline it starts again on another node.
 
@@ -259,7 +247,7 @@ def test_training_saves_itself_on_a_node_that_is_about_to_go(
     nodes.lose(leaving)
     first, second = [json.loads(line)[1] for line in places.read_text().splitlines()]
     assert first == leaving != second
-    said, update = Said(capfd), int(saved.removeprefix("update-"))
+    update = int(saved.removeprefix("update-"))
     assert 0 < update < 400
     wait_for(lambda: f"numbers: 1 nodes will be taken away: a checkpoint of update {update} first" in said())
     wait_for(lambda: f"numbers: goes on from update {update} with 1 processes" in said())
