@@ -9,7 +9,6 @@ import json
 from typing import Final
 
 from xlst_ray import storage
-from xlst_ray.errors import TrainingError
 from xlst_ray.progress import say
 
 LIST: Final = "checkpoint_manager_snapshot.json"
@@ -39,11 +38,3 @@ def _is_whole(url: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def no_space(error: BaseException, folder: str) -> TrainingError | None:
-    """A full disk, whoever wrote, as an error that no further try mends; none for other errors."""
-    if not isinstance(error, OSError) or error.errno not in storage.NO_SPACE:
-        return None
-    hint = "make space and run the same command: it goes on from its last checkpoint"
-    return TrainingError(f"no space is left ({error})", where=folder, hint=hint)

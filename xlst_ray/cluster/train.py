@@ -36,7 +36,7 @@ from xlst_ray.cluster.boards import boards_of
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
-from xlst_ray.cluster.snapshot import copy_list, mend_list, no_space
+from xlst_ray.cluster.snapshot import copy_list, mend_list
 from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
@@ -151,7 +151,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
             watched = watch(observer, task, shown)
             state = fit(task, job.options, checkpoints, watched, seed=job.seed, world=world, resume=resume)
     except OSError as error:
-        raise no_space(error, folder) or error from None
+        raise _no_space(error, folder) or error from None
     return Trained(average_weights(_chosen(list_checkpoints(checkpoints), state, job.options)), state)
 
 
@@ -215,7 +215,7 @@ def _our_error(errors: Iterable[BaseException | None], folder: str) -> XlstError
         while error is not None:
             if isinstance(error, XlstError):
                 return error
-            if full := no_space(error, folder):
+            if full := _no_space(error, folder):
                 return full
             error = getattr(error, "cause", None) or error.__cause__  # Ray's task errors carry it as `cause`
     return None
@@ -356,3 +356,11 @@ def progress_line(title: str, progress: Progress) -> str:
         f"  waiting for data {progress.waiting:.0%}  padding {progress.padding:.1%}{audio}{flops}"
         f"  to go {clock(progress.remaining)}"
     )
+
+
+def _no_space(error: BaseException, folder: str) -> TrainingError | None:
+    """A full disk, whoever wrote, as an error that no further try mends; none for other errors."""
+    if not isinstance(error, OSError) or error.errno not in storage.NO_SPACE:
+        return None
+    hint = "make space and run the same command: it goes on from its last checkpoint"
+    return TrainingError(f"no space is left ({error})", where=folder, hint=hint)

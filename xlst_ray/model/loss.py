@@ -24,7 +24,7 @@ class TokenLoss(NamedTuple):
     tokens: int
 
 
-def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float) -> TokenLoss:
+def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float, ignored: int = PAD) -> TokenLoss:
     """Cross entropy against targets that keep 1 - `smoothing`; the rest is spread over all V tokens, theirs included.
 
     That is torch's `label_smoothing` and fairseq's before 2021 (later it is spread over the other V - 1, which is the
@@ -32,11 +32,12 @@ def label_smoothed_sum(logits: Tensor, targets: Tensor, smoothing: float) -> Tok
 
     Args:
         logits: (B, U, V).
-        targets: (B, U), `<pad>` is ignored. On the CPU wherever the logits are: nothing here waits for a GPU.
+        targets: (B, U). On the CPU wherever the logits are: nothing here waits for a GPU.
         smoothing: 0 up to 1.
+        ignored: the target that does not count.
     """
     flat = targets.flatten()
-    real = (flat != PAD).nonzero()[:, 0]
+    real = (flat != ignored).nonzero()[:, 0]
     where, wanted = send(real, logits.device), send(flat[real], logits.device)
     log_probs = logits.flatten(0, 1)[where].float().log_softmax(-1)
     nll = -log_probs.gather(1, wanted[:, None]).sum()

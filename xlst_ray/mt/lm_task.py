@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import TrainingError
+from xlst_ray.model.loss import label_smoothed_sum, send
 from xlst_ray.mt.lm_info import LMInfo
 from xlst_ray.train.task import Contents, Extent, LossSum, Shape
 
@@ -131,15 +131,9 @@ class LMTask:
     def loss(self, model: nn.Module, batch: LMBatch) -> LossSum:
         """Label-smoothed cross-entropy over target tokens and `</s>`; logs: `nll`, `accuracy` (tokens right)."""
         device = next(self.model.parameters()).device
-        logits: Tensor = model(input_ids=batch.tokens.to(device)).logits  # [B, U, V]
-        labels = batch.labels.to(device)
-        kept = labels != IGNORE
-        scores, labels = logits[kept].float(), labels[kept]
-        smoothed = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._label_smoothing)
-        with torch.no_grad():
-            nll = F.cross_entropy(scores, labels, reduction="sum")
-            right = (scores.argmax(-1) == labels).sum()
-        return LossSum(smoothed, labels.numel(), {"nll": nll, "accuracy": right})
+        logits: Tensor = model(input_ids=send(batch.tokens, device)).logits  # [B, U, V]
+        found = label_smoothed_sum(logits, batch.labels, self._label_smoothing, IGNORE)
+        return LossSum(found.loss, found.tokens, {"nll": found.nll, "accuracy": found.correct})
 
     def frozen(self, update: int) -> frozenset[str]:
         """See `Task.frozen`: nothing is."""
