@@ -103,11 +103,20 @@ def test_a_folder_that_a_node_does_not_see_is_refused(nodes: Nodes, tmp_path: Pa
     assert not list(tmp_path.glob("*.probe"))
 
 
-def test_counters_are_rays_metrics(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+@ray.remote(num_cpus=0)
+class Counting:
+    """A process of its own: one that has been in another cluster before goes on telling that one's agent its counts."""
+
+    def count(self) -> str:
+        metrics.count_rows(3, {"too long": 2})
+        return here()
+
+
+def test_counters_are_rays_metrics(nodes: Nodes) -> None:
     nodes.have()
-    monkeypatch.setenv(STAGE_VARIABLE, "prepare-fi-0123456789ab")
-    metrics.count_rows(3, {"too long": 2})
-    (node,) = [node for node in ray.nodes() if node["NodeID"] == here()]
+    counting = Counting.options(runtime_env={"env_vars": {STAGE_VARIABLE: "prepare-fi-0123456789ab"}}).remote()
+    place = ray.get(counting.count.remote())
+    (node,) = [node for node in ray.nodes() if node["NodeID"] == place]
     address = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
 
     def exported() -> list[str]:
