@@ -9,6 +9,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import string
 import tempfile
 import uuid
@@ -26,6 +27,7 @@ from pyarrow import fs
 from xlst_ray.errors import DataError
 
 FILES_A_REQUEST = 512
+BYTES_AT_ONCE = 2**24  # of a file that is copied
 _SCHEMES = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")  # of pyarrow's file systems
 _LONGEST_NAME = 255  # bytes of a file's name, on the file systems there are
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
@@ -323,18 +325,23 @@ def locked(url: str, wait: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def copy_folder(source: str, target: str) -> None:
-    """Copy every file below a folder, between stores too. Not atomic: write what makes it count afterwards."""
-    for url in list_files(source, recursive=True):
-        write_bytes(join(target, url[len(source.rstrip("/")) + 1 :]), read_bytes(url))
+def copy_folder(source: str, target: str, largest: int | None = None) -> None:
+    """Copy every file below a folder, between stores too; `largest`: bytes above which a file is left out. Not atomic:
+    write what makes it count afterwards."""
+    urls = list_files(source, recursive=True)
+    for url, size in zip(urls, sizes(urls), strict=True):
+        if largest is None or (size or 0) <= largest:
+            with open_input(url) as read, open_output(join(target, url[len(source.rstrip("/")) + 1 :])) as write:
+                shutil.copyfileobj(read, write, BYTES_AT_ONCE)
 
 
 @contextmanager
-def local_folder(url: str) -> Iterator[Path]:
-    """A folder as a local path: itself where it is local, else a copy that goes when the block ends."""
+def local_folder(url: str, largest: int | None = None) -> Iterator[Path]:
+    """A folder as a local path: itself where it is local, else a copy that goes when the block ends, of the files of at
+    most `largest` bytes."""
     if is_local(url):
         yield Path(locate(url)[1])
         return
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
-        copy_folder(url, temporary)
+        copy_folder(url, temporary, largest)
         yield Path(temporary)

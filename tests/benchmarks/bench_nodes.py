@@ -35,8 +35,9 @@ from xlst_ray.mt.price import PriceOptions
 from xlst_ray.mt.protocol import Translation
 from xlst_ray.mt.translations import Translations
 from xlst_ray.shards.schema import SHARD_SCHEMA
+from xlst_ray.stages.source_texts import prepare_texts
 from xlst_ray.stages.stage import StageResult
-from xlst_ray.stages.translate import Wanted, prepare_texts, translate
+from xlst_ray.stages.translate import Wanted, translate
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this folder on their path
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,14 @@ def runs(process: int) -> bool:
         return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # that of a dead one is empty until it is reaped
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@contextmanager
+def printed(file: Path) -> Iterator[Callable[[], str]]:
+    """What is printed within the block, by processes on other nodes, too: Ray's own thread brings their lines a little
+    later. It goes to a file: `capfd.readouterr` empties what it reads, and loses what that thread writes meanwhile."""
+    with file.open("w", buffering=1) as out, redirect_stdout(out):
+        yield file.read_text
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +30,9 @@ from xlst_ray.mt.price import PriceOptions
 from xlst_ray.mt.protocol import Translation
 from xlst_ray.mt.translations import Translations
 from xlst_ray.shards.schema import SHARD_SCHEMA
+from xlst_ray.stages.source_texts import prepare_texts
 from xlst_ray.stages.stage import StageResult
-from xlst_ray.stages.translate import Wanted, prepare_texts, translate
+from xlst_ray.stages.translate import Wanted, translate
 from xlst_ray.sweep.journal import Journal
 from xlst_ray.sweep.options import SearchOptions
 from xlst_ray.sweep.space import Assignment, Space
@@ -41,7 +42,7 @@ import numbers_job
 import simulated
 import trials
 from numbers_job import Job, options
-from simulated import ASKED, Nodes, here, note, wait_for, wait_once
+from simulated import ASKED, Nodes, here, note, printed, wait_for, wait_once
 
 for module in (numbers_job, simulated, trials):
     ray.cloudpickle.register_pickle_by_value(module)  # workers do not have this folder on their path
@@ -158,23 +159,22 @@ def wait_at_15(folder: Path, number: int) -> None:
         wait_once(folder)
 
 
-def test_training_goes_on_from_its_checkpoint_on_another_node(
-    nodes: Nodes, tmp_path: Path, said: Callable[[], str]
-) -> None:
+def test_training_goes_on_from_its_checkpoint_on_another_node(nodes: Nodes, tmp_path: Path) -> None:
     nodes.have(train=2)
     schedule = options(updates=30, validate_every=10)
 
     losing = nodes.lose_where(tmp_path)
     work = Job(schedule, partial(wait_at_15, tmp_path))
-    trained = run_training(work, str(tmp_path / "out"), ASKED, lambda _: (tmp_path / "validated").touch())
-    losing.join()
+    with printed(tmp_path / "printed") as said:
+        trained = run_training(work, str(tmp_path / "out"), ASKED, lambda _: (tmp_path / "validated").touch())
+        losing.join()
+        wait_for(lambda: "numbers: 1 training processes were lost" in said())
+        wait_for(lambda: "numbers: goes on from update 10 with 1 processes" in said())
     expected = run_training(Job(schedule), str(tmp_path / "expected"), ClusterOptions(workers=0))
     assert trained.weights == expected.weights
     loaded = [int(line) for line in (tmp_path / "batches").read_text().split()]
     assert loaded.count(5) == 1, "what came before the checkpoint is not done again"
     assert loaded.count(12) == 2, "what came after it is"
-    wait_for(lambda: "numbers: 1 training processes were lost" in said())
-    wait_for(lambda: "numbers: goes on from update 10 with 1 processes" in said())
 
 
 def test_training_goes_on_with_fewer_processes_and_grows_again(
@@ -219,7 +219,7 @@ def pace(end: Path, number: int) -> None:
 
 
 def test_training_saves_itself_on_a_node_that_is_about_to_go(
-    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the notice a checkpoint is written and training goes on; at its deadline it starts again on another node.
 
@@ -233,7 +233,7 @@ def test_training_saves_itself_on_a_node_that_is_about_to_go(
         tmp_path / "places",
     )
     job = Job(schedule, partial(pace, end), partial(note_size, places))
-    with ThreadPoolExecutor(1) as thread:
+    with printed(tmp_path / "printed") as said, ThreadPoolExecutor(1) as thread:
         training = thread.submit(run_training, job, str(tmp_path / "out"), ASKED.replace(max_failures=0))
         wait_for(lambda: training.done() or places.exists())
         (leaving,) = [json.loads(line)[1] for line in places.read_text().splitlines()]
@@ -244,12 +244,12 @@ def test_training_saves_itself_on_a_node_that_is_about_to_go(
         wait_for(lambda: training.done() or len(places.read_text().splitlines()) == 2)
         end.touch()
         trained = training.result()
+        update = int(saved.removeprefix("update-"))
+        wait_for(lambda: f"numbers: 1 nodes will be taken away: a checkpoint of update {update} first" in said())
+        wait_for(lambda: f"numbers: goes on from update {update} with 1 processes" in said())
     nodes.lose(leaving)
     first, second = [json.loads(line)[1] for line in places.read_text().splitlines()]
     assert first == leaving != second
-    update = int(saved.removeprefix("update-"))
     assert 0 < update < 400
-    wait_for(lambda: f"numbers: 1 nodes will be taken away: a checkpoint of update {update} first" in said())
-    wait_for(lambda: f"numbers: goes on from update {update} with 1 processes" in said())
     expected = run_training(Job(schedule), str(tmp_path / "expected"), ClusterOptions(workers=0))
     assert trained.weights == expected.weights

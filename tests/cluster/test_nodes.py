@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 import ray
+from text_shards import write_text_shards
 
 from xlst_ray.cluster import llm_engine, metrics
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.cluster.train import run_training
 from xlst_ray.errors import ConfigError
+from xlst_ray.mt.options import EngineOptions
 from xlst_ray.progress import STAGE_VARIABLE
+from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 
 sys.path.insert(0, str(Path(__file__).parent))
 import numbers_job
@@ -101,6 +104,16 @@ def test_a_folder_that_a_node_does_not_see_is_refused(nodes: Nodes, tmp_path: Pa
     with pytest.raises(ConfigError, match=r"1 of 2 nodes do not see it"):
         refuse_unseen("/proc/self/cwd")
     assert not list(tmp_path.glob("*.probe"))
+
+
+def test_labels_in_such_a_folder_are_refused(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes.have(data=1)
+    write_text_shards(tmp_path / "shards", [["a", "b"]])
+    monkeypatch.chdir(tmp_path)
+    human = LabelOptions(engine=EngineOptions(engine="human"))
+    labelling = open_labelling(human, str(tmp_path / "shards"), ["fi"], "/proc/self/cwd/out", None, ASKED)
+    with pytest.raises(ConfigError, match=r"1 of 2 nodes do not see it"):
+        labelling.run()
 
 
 @ray.remote(num_cpus=0)

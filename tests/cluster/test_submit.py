@@ -28,9 +28,10 @@ def job() -> ModuleType:
 
 
 class Cluster:
-    """Ray's job server as its client sees it: `submitted` are the requests, `tails` what looks at the log bring."""
+    """Ray's job server as its client sees it: `submitted` are the requests, `tails` what looks at the log bring, up to
+    an error, where the connection is lost."""
 
-    def __init__(self, tails: list[list[str] | Exception], ends: list[tuple[JobStatus, int | None]]) -> None:
+    def __init__(self, tails: list[list[str | Exception]], ends: list[tuple[JobStatus, int | None]]) -> None:
         self.tails, self.ends = tails, ends
         self.submitted: list[dict[str, Any]] = []
 
@@ -45,11 +46,10 @@ class Cluster:
         return str(request["submission_id"])
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
-        tail = self.tails.pop(0)
-        for text in tail if isinstance(tail, list) else []:
+        for text in self.tails.pop(0):
+            if isinstance(text, Exception):
+                raise text
             yield text
-        if isinstance(tail, Exception):
-            raise tail
 
     def get_job_info(self, name: str) -> JobDetails:
         return details(name, "", *(self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]))
@@ -186,14 +186,15 @@ def test_a_log_is_followed_over_a_lost_connection_without_a_line_twice(
     at_once: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Ray sends a log from its beginning at each connection."""
-    tails: list[list[str] | Exception] = [["one\n"], OSError("gone"), ["one\ntwo\n", "three\n"]]
+    gone = OSError("gone")
+    tails: list[list[str | Exception]] = [["one\n"], [gone], ["one\ntwo\n", gone], ["one\n", "two\nthree\n"]]
     client: Any = Cluster(tails, [(JobStatus.RUNNING, None), (JobStatus.SUCCEEDED, 0)])
     assert follow(client, "x") == 0
     assert capfd.readouterr().out == "one\ntwo\nthree\nx: succeeded\n"
 
 
 def test_a_cluster_that_dies_while_it_is_followed_ends_with_what_to_do(at_once: None) -> None:
-    client: Any = Cluster([OSError("gone")] * 9, [(JobStatus.RUNNING, None)])
+    client: Any = Cluster([[OSError("gone")]] * 9, [(JobStatus.RUNNING, None)])
     with pytest.raises(ConfigError, match=r"resume=x"):
         follow(client, "x")
 

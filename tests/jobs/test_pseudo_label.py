@@ -205,6 +205,35 @@ def test_several_targets_another_corpus_and_a_retry_ask_only_for_what_is_missing
     assert server.asked == Counter({"c": 2})
 
 
+def test_a_retry_sends_what_failed_in_the_retries_of_another_label_set(server: Server, tmp_path: Path) -> None:
+    for name, texts in {"one": ["a", "b"], "two": ["b", "c"]}.items():
+        write_text_shards(tmp_path / name, [texts])
+    server.failing = {"b"}
+    cache = f"cache={tmp_path}/translations"
+    one = arguments(server, tmp_path / "one", tmp_path / "out-one", cache)
+    two = arguments(server, tmp_path / "two", tmp_path / "out-two", cache)
+    for further in ([], ["--retry-errors"], ["--retry-errors"]):
+        assert start([*one, *further]) == 0
+    assert start(two) == 0
+    assert server.asked == Counter({"a": 1, "b": 3, "c": 1})
+    server.failing = set()
+    assert start([*two, "--retry-errors"]) == 0
+    assert server.asked["b"] == 4
+    assert labels(tmp_path / "out-two") == {"0-0": "B", "0-1": "C"}
+
+
+def test_a_sample_is_not_sent_beyond_the_cap(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text_shards(tmp_path / "shards", TEXTS)
+    given = arguments(server, tmp_path / "shards", tmp_path / "labels", "price.output=1e6", "price.cap=30")
+    assert start([*given, "--limit", "20", "--dry-run"]) == 0
+    asked = Counter(server.asked)
+    assert start([*given, "--limit", "40", "--dry-run"]) == 2
+    assert "price.cap is reached: 60.00 of 30.00 spent" in capsys.readouterr().err
+    assert server.asked == asked
+
+
 def test_a_dry_run_translates_its_sample_alone_and_tells_what_the_whole_takes(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,7 +270,7 @@ def test_a_cap_stops_the_job_and_a_higher_one_goes_on(
     assert "price.cap is reached" in err
     assert "run the same command" in err
     spent = 3 * sum(server.asked.values())
-    assert 300 <= spent < 300 + 4 * 4 * 3  # at most a portion of each bucket more
+    assert 300 <= spent < 300 + 4 * 3  # less than a portion more
     assert start([*given, "price.cap=300"]) == 2
     assert 3 * sum(server.asked.values()) == spent  # what an earlier run has spent counts
     assert start([*given, "price.cap=2000"]) == 0

@@ -250,6 +250,27 @@ def test_what_is_wrong_for_all_stops_the_work_at_once(server: Server, code: int,
     assert server.asked() == Counter(a=1)
 
 
+def test_what_the_server_forbids_of_one_sentence_is_its_error_once_it_has_answered_another(server: Server) -> None:
+    server.faults = {"b": [status(403)] * 9}
+    results = translator(server, http={"concurrency": 1}).translate(list("abc"))
+    assert [(result.text, result.error) for result in results] == [
+        ("A", None),
+        (None, "rejected: HTTP 403 not this time"),
+        ("C", None),
+    ]
+
+
+def test_a_server_that_rejects_every_request_stops_the_work(server: Server) -> None:
+    texts = [f"sentence {number}" for number in range(40)]
+    server.faults = {text: [status(422)] * 2 for text in texts}
+    says = r"answered none of 16 requests.*HTTP 422 not this time(.|\n)*limit_field"
+    with pytest.raises(TranslationError, match=says):
+        translator(server, http={"concurrency": 1}).translate(texts)
+    assert len(server.requests) == 16
+    results = translator(server, http={"concurrency": 1}).translate(["answered", *texts[:20]])
+    assert [result.status for result in results] == ["ok", *["error"] * 20], "then it is the sentences' own fault"
+
+
 def test_the_key_is_sent_and_never_told(
     server: Server,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,6 +1,7 @@
 """Encoder-decoder models in the layout of NLLB-200, MADLAD-400 and OPUS-MT, made here, against transformers alone."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.mt.engines import open_translator
+from xlst_ray.mt.engines import open_translator, refuse_unable
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.protocol import Translation, Translator
 
@@ -187,8 +188,12 @@ def oracle(folder: Path, prefix: str, forced: str | None, beams: int) -> list[st
     return found
 
 
+def options(folder: Path, name: str = "transformers", **changes: Any) -> EngineOptions:
+    return EngineOptions.model_validate({"engine": name, "path": str(folder), **changes})
+
+
 def engine(folder: Path, name: str = "transformers", target: str = "fi", **changes: Any) -> Translator:
-    return open_translator(EngineOptions.model_validate({"engine": name, "path": str(folder), **changes}), "en", target)
+    return open_translator(options(folder, name, **changes), "en", target)
 
 
 KINDS = pytest.mark.parametrize(
@@ -248,11 +253,17 @@ def test_limits_are_each_sentences_own(nllb: Path) -> None:
         ("opus", "et", "translates en to fi, not en to et"),
     ],
 )
-def test_languages_that_a_model_lacks_are_refused(
-    request: pytest.FixtureRequest, kind: str, target: str, message: str
+def test_languages_that_a_model_lacks_are_refused_without_its_weights_too(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, target: str, message: str
 ) -> None:
+    folder = request.getfixturevalue(kind)
     with pytest.raises(ConfigError, match=message):
-        engine(request.getfixturevalue(kind), target=target)
+        engine(folder, target=target)
+    light = tmp_path / "light"
+    shutil.copytree(folder, light, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(ConfigError, match=message):
+        refuse_unable(options(light), "en", target)
+    refuse_unable(options(light), "en", "fi")
 
 
 def test_other_folders_are_refused(tmp_path: Path, nllb: Path) -> None:

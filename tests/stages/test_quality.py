@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             pairs.extend(texts)
             return super().translate(texts)
 
-    monkeypatch.setattr(quality, "_open", lambda options, _: Notes(options))
+    monkeypatch.setattr(quality, "_open", lambda options, gpu, _: Notes(options, gpu=gpu))
     return pairs
 
 

@@ -22,7 +22,8 @@ from xlst_ray.mt.protocol import Translation
 from xlst_ray.mt.translate import Done
 from xlst_ray.mt.translations import Translations
 from xlst_ray.shards.files import shard_urls
-from xlst_ray.stages.translate import LlmBuckets, LlmEngine, Wanted, estimate, prepare_texts, translate
+from xlst_ray.stages.source_texts import prepare_texts
+from xlst_ray.stages.translate import LlmBuckets, LlmEngine, Wanted, estimate, translate
 
 CLUSTER = ClusterOptions(translators=1, translator_cpus=0.5)
 ALONE = ClusterOptions(translators=0)

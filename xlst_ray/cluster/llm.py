@@ -33,12 +33,13 @@ from xlst_ray.mt.protocol import Translation
 from xlst_ray.mt.specification import Specification
 from xlst_ray.progress import say
 
-PORTION: Final = 2048  # sentences that are kept together
+PORTION: Final = 2048  # sentences that are kept together, for each `REPLICAS_A_PORTION`: one process writes them all
 BATCHES_A_BLOCK: Final = 4
 LONGEST_OF_A_BUCKET: Final = 64  # sentences whose tokens are counted for max_model_len
 LENGTH_MARGIN: Final = 1.25
 MULTIPLE: Final = 16  # of max_model_len
 REPLICAS_A_READER: Final = 8
+REPLICAS_A_PORTION: Final = 64
 WARM_UP: Final = -1  # number of the item that asks for one token, to see that the engine works
 RESULT: Final = pa.schema([("result", pa.string()), ("error", pa.string()), ("ready", pa.bool_())])
 
@@ -113,7 +114,7 @@ def _pipeline(
     rows = [{"number": number} for number in (WARM_UP, *range(len(items)))]
     sentences = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Prompts,
-        fn_constructor_args=(items, work, model, options.revision, length),
+        fn_constructor_args=(items, work, model, options.revision, length, _portion(cluster)),
         batch_size=1,
         num_cpus=SMALL,
         compute=ActorPoolStrategy(size=_readers(cluster)),
@@ -153,6 +154,11 @@ def _rows(dataset: Any, options: EngineOptions) -> Iterator[dict[str, Any]]:
 
 def _readers(cluster: ClusterOptions) -> int:
     return math.ceil(cluster.translators / REPLICAS_A_READER)
+
+
+def _portion(cluster: ClusterOptions) -> int:
+    """Sentences that are kept together: more with more replicas, so that writing them never becomes the limit."""
+    return PORTION * math.ceil(cluster.translators / REPLICAS_A_PORTION)
 
 
 def refuse_unfit(options: EngineOptions, cluster: ClusterOptions, asked: Iterable[Specification]) -> None:
@@ -203,8 +209,10 @@ def _encoder(model: str, revision: str | None) -> Encoder:
 class _Prompts:
     """Reads buckets and makes the engine's rows: the body of an actor."""
 
-    def __init__(self, items: Sequence[Any], work: LlmWork, model: str, revision: str | None, length: int) -> None:
-        self._items, self._work, self._length = items, work, length
+    def __init__(
+        self, items: Sequence[Any], work: LlmWork, model: str, revision: str | None, length: int, portion: int
+    ) -> None:
+        self._items, self._work, self._length, self._portion = items, work, length, portion
         self._encoder = load_encoder(model, revision)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
@@ -212,8 +220,8 @@ class _Prompts:
             item = self._items[max(number, 0)]
             specification = self._work.specification(item)
             texts = list(self._work.load(item)) if number != WARM_UP else ["1"]
-            for start in range(0, len(texts), PORTION):
-                part = texts[start : start + PORTION]
+            for start in range(0, len(texts), self._portion):
+                part = texts[start : start + self._portion]
                 made = [self._row(specification, text, warm_up=number == WARM_UP) for text in part]
                 keys = {"number": number, "start": start, "portion": len(part)}
                 yield pa.Table.from_pylist(

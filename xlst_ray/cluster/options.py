@@ -111,6 +111,11 @@ class ClusterOptions(DecodingCluster, TaskCluster):
         """Processes that a translator's model may be shared over: one for each of its GPUs, or one without."""
         return max(1, math.ceil(self.translator_gpus))
 
+    @property
+    def translate_on_gpu(self) -> bool:
+        """Whether a translator uses a GPU: the one that Ray gave it, or in the job's own process any."""
+        return self.translator_gpus > 0 or self.translators == 0
+
     def requests(self) -> dict[str, tuple[str, float]]:
         return {
             "workers x (worker_cpus + loader_cpus)": ("CPU", self.workers * (self.worker_cpus + self.loader_cpus)),

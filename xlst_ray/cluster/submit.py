@@ -7,6 +7,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,11 @@ def follow(client: JobSubmissionClient, name: str) -> int:
     Raises:
         ConfigError: the cluster does not answer any more.
     """
-    shown, failures = 0, 0
+    shown, failures = Shown(), 0
     try:
         while True:
             try:
-                shown = asyncio.run(_show(client, name, shown))
+                asyncio.run(_show(client, name, shown))
                 details = client.get_job_info(name)
                 failures = 0
                 if details.status.is_terminal():
@@ -199,15 +200,22 @@ def follow(client: JobSubmissionClient, name: str) -> int:
         return INTERRUPTED
 
 
-async def _show(client: JobSubmissionClient, name: str, shown: int) -> int:
-    """Print the output from character `shown` on, until it ends; returns how much of it there was."""
+@dataclass
+class Shown:
+    """How many characters of a job's output have been printed: it outlives the connection that brought them."""
+
+    characters: int = 0
+
+
+async def _show(client: JobSubmissionClient, name: str, shown: Shown) -> None:
+    """Print what is new of the output, until it ends; a connection brings it from its beginning."""
     seen = 0
     async for text in client.tail_job_logs(name):
-        new = text[max(0, shown - seen) :]
+        new = text[max(0, shown.characters - seen) :]
         seen += len(text)
+        shown.characters = max(seen, shown.characters)
         if new:
             say(new.removesuffix("\n"))
-    return max(seen, shown)
 
 
 def _exit_status(details: JobDetails) -> int:

@@ -3,13 +3,34 @@
 from collections.abc import Sequence
 
 from xlst_ray.errors import ConfigError, DataError
+from xlst_ray.mt.lm_info import read_info
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.protocol import Translation, Translator, tidy
 from xlst_ray.mt.tables import read_table
 
 
-def open_translator(options: EngineOptions, source: str, target: str) -> Translator:
+def refuse_unable(options: EngineOptions, source: str, target: str) -> None:
+    """Refuse what `open_translator` would, without a model's weights: the driver may have no room for them.
+
+    Raises:
+        ConfigError, DataError: see there; damaged weights are found by whoever loads them.
+    """
+    if options.engine == "trained-lm":
+        folder = options.model_folder()
+        read_info(folder).check(source, target, where=folder)
+    elif options.engine in ("transformers", "ctranslate2"):
+        from xlst_ray.mt import seq2seq
+
+        seq2seq.refuse_unable(options, source, target)
+    else:
+        open_translator(options, source, target)
+
+
+def open_translator(options: EngineOptions, source: str, target: str, *, gpu: bool = False) -> Translator:
     """The engine, ready to translate from `source` to `target` (language codes).
+
+    Args:
+        gpu: a model computes there, if there is one.
 
     Raises:
         ConfigError: `human` (no engine but a column), or a pair of languages that the engine has not.
@@ -20,12 +41,12 @@ def open_translator(options: EngineOptions, source: str, target: str) -> Transla
     if options.engine == "trained-lm":
         from xlst_ray.mt.trained_lm import TrainedLM  # here, for transformers takes seconds to import
 
-        return TrainedLM(options, source, target)
+        return TrainedLM(options, source, target, gpu=gpu)
     if options.engine in ("transformers", "ctranslate2"):
         from xlst_ray.mt.seq2seq import CTranslate2Seq2Seq, TransformersSeq2Seq
 
         kind = TransformersSeq2Seq if options.engine == "transformers" else CTranslate2Seq2Seq
-        return kind(options, source, target)
+        return kind(options, source, target, gpu=gpu)
     if options.engine == "http":
         from xlst_ray.mt.http_llm import HttpLLM
 

@@ -25,6 +25,8 @@ from xlst_ray.mt.protocol import Translation
 
 OPENING_ATTEMPTS: Final = 3
 FAILURES_IN_A_ROW: Final = 16  # sentences without an answer after all attempts, before the server counts as gone
+REJECTED: Final = "rejected"  # the reason of a sentence whose request was wrong
+FORBIDDEN: Final = 403
 _FOR_ALL: Final = frozenset({401, 402, 403, 404, 405})
 _PASSING: Final = frozenset({408, 409, 425, 429})
 
@@ -53,7 +55,7 @@ class HttpLLM:
         self._url = options.http.url.rstrip("/")
         self._specification = options.specify(source, target)
         self._headers = _headers(options.http)
-        self._failures = 0
+        self._failures, self._answered = 0, False
         self._refuse_what_is_not_there()
 
     def translate(self, texts: Sequence[str]) -> list[Translation]:
@@ -83,7 +85,7 @@ class HttpLLM:
                 await asyncio.sleep(self._wait(attempt, setback))
             answer = await self._attempt(client, f"{self._url}/{path}", body, sentence)
             if isinstance(answer, Translation):
-                self._failures = 0
+                self._judge(answer)
                 return answer
             setback = answer
         self._failures += 1
@@ -94,6 +96,19 @@ class HttpLLM:
                 hint="is the server up, and http.concurrency not too much for it? The same command goes on from here",
             )
         return Translation(None, "error", setback.reason)
+
+    def _judge(self, answer: Translation) -> None:
+        """What the server says of a sentence; one that has rejected every request so far would reject all of them."""
+        if self._answered or not (answer.error or "").startswith(REJECTED):
+            self._answered, self._failures = True, 0
+            return
+        self._failures += 1
+        if self._failures >= FAILURES_IN_A_ROW:
+            raise TranslationError(
+                f"the server has answered none of {self._failures} requests, the last one with: {answer.error}",
+                where=self._url,
+                hint="what does it not take? See http.limit_field, http.body, engine.sampling and engine.prompt",
+            )
 
     async def _is_gone(self, client: httpx2.AsyncClient) -> bool:
         """Whether the server answers nothing at all: where there were few sentences, it may have been their fault."""
@@ -112,12 +127,12 @@ class HttpLLM:
         except httpx2.TransportError as error:
             return _Setback(f"connection: {type(error).__name__}")
         status = response.status_code
-        if status in _FOR_ALL:
+        if status in _FOR_ALL and not (status == FORBIDDEN and self._answered):  # some forbid what a sentence says
             _refuse(status, url, self._http, self._model)
         if status in _PASSING or status >= 500:
             return _Setback(f"HTTP {status}", _retry_after(response.headers.get("retry-after", "")))
         if status != 200:
-            return Translation(None, "error", f"rejected: HTTP {status} {_message(response)}".rstrip())
+            return Translation(None, "error", f"{REJECTED}: HTTP {status} {_message(response)}".rstrip())
         try:
             return self._read(sentence, response.json())
         except (ValueError, LookupError, TypeError, AttributeError):

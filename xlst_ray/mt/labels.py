@@ -1,6 +1,6 @@
 """Label files beside the shards, from translations that lie ready or from the corpus's own.
 
-    <folder>/answers/0/0003.arrow             the translations of a block of buckets, a record batch for each group
+    <folder>/answers/<texts>/0/0003.arrow     the translations of a block of buckets, a record batch for each group
     <folder>/train/shard-00000.parquet        the labels of a shard: its rows in its order
 
 Every function is idempotent, every file appears whole: a rerun does what is missing and nothing twice.
@@ -47,7 +47,7 @@ def answer(texts: SourceTexts, block: int, translations: Translations, folder: s
     Raises:
         DataError: a sentence is not translated yet.
     """
-    url = _answers_url(folder, attempt, block)
+    url = _answers_url(texts, folder, attempt, block)
     if storage.exists(url):
         return
     known = pa.concat_tables(
@@ -100,7 +100,7 @@ def answers_of(texts: SourceTexts, group: int, folder: str, attempt: int) -> tup
         DataError: answers are not there, as where another run of the job has come to its end and deleted them.
     """
     codes, sizes = texts.rows_of(group)
-    urls = [_answers_url(folder, attempt, block) for block in range(texts.blocks)]
+    urls = [_answers_url(texts, folder, attempt, block) for block in range(texts.blocks)]
     try:
         batches = [storage.read_batches(url, [group])[0] for url in urls]
     except DataError as error:
@@ -190,5 +190,6 @@ def _columns(table: pa.Table) -> list[pa.Array]:
     return [column.combine_chunks() for column in table.columns]
 
 
-def _answers_url(folder: str, attempt: int, block: int) -> str:
-    return storage.join(folder, ANSWERS, str(attempt), f"{block:04d}.arrow")
+def _answers_url(texts: SourceTexts, folder: str, attempt: int, block: int) -> str:
+    """Those of other buckets stand in another order, so each set of buckets has its own."""
+    return storage.join(folder, ANSWERS, texts.folder.rpartition("/")[2], str(attempt), f"{block:04d}.arrow")

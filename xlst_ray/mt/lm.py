@@ -48,6 +48,11 @@ class LMOptions(Section):
         return self
 
 
+def device_of(*, gpu: bool) -> torch.device:
+    """Where a model of this room computes: Ray shows a process without a GPU of its own those of others, too."""
+    return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+
+
 def train_tokenizer(texts: Iterable[str], options: LMOptions) -> Any:
     """Byte-level BPE over the sentences of both languages; the same texts give the same tokenizer.
 

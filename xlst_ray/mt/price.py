@@ -14,7 +14,7 @@ class PriceOptions(Section):
     output: float = option(0.0, "of a million tokens that it writes", unit="money", ge=0)
     gpu_hour: float = option(0.0, "of a GPU for an hour", unit="money", ge=0)
     cap: float | None = option(
-        None, "no more is sent once the tokens of a label set have cost this, over all its runs", unit="money", gt=0
+        None, "no more is sent once the tokens of a job's label sets have cost this, over all runs", unit="money", gt=0
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ import torch
 from xlst_ray import storage
 from xlst_ray.errors import DataError
 from xlst_ray.mt._transformers import AutoModelForSequenceClassification, AutoTokenizer
+from xlst_ray.mt.lm import device_of
 from xlst_ray.mt.protocol import Translation
 from xlst_ray.mt.quality import HINT, QualityOptions, refuse_other_models
 
@@ -30,12 +31,13 @@ class QualityModel:
         DataError: a file of it is missing or damaged.
     """
 
-    def __init__(self, options: QualityOptions) -> None:
+    def __init__(self, options: QualityOptions, *, gpu: bool = False) -> None:
         path = options.path or ""
         refuse_other_models(path)
         with ExitStack() as stack:
             place = str(stack.enter_context(storage.local_folder(path)))
-            self._tokenizer, self._model = _load(place, path)
+            self._tokenizer, model = _load(place, path)
+        self._model = model.to(device_of(gpu=gpu))
         self._batch_size = options.batch_size
         told, positions = int(self._tokenizer.model_max_length), int(self._model.config.max_position_embeddings)
         self._longest = min(told, positions - BEFORE_POSITIONS) if told != positions else positions
@@ -82,4 +84,4 @@ def _load(place: str, name: str) -> tuple[Any, Any]:
             where=name,
             hint=HINT,
         )
-    return tokenizer, model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return tokenizer, model.eval()

@@ -1,5 +1,6 @@
 """Encoder-decoder translation models: NLLB-200, M2M-100, MADLAD-400 and OPUS-MT, by transformers or by CTranslate2."""
 
+import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,10 +12,12 @@ import torch
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt._transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from xlst_ray.mt.lm import device_of
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.protocol import Translation, tidy
 from xlst_ray.mt.seq2seq_tokens import PairTokens, tell_languages
 
+LARGEST_OF_TOKENIZERS = 2**26  # bytes of a file
 LONGEST_SOURCE = 512  # tokens, where the tokenizer tells no length: what NLLB-200 and OPUS-MT were trained on
 
 
@@ -57,14 +60,14 @@ class Seq2Seq(ABC):
 
 
 class TransformersSeq2Seq(Seq2Seq):
-    """By transformers, on the GPU where there is one.
+    """By transformers; with `gpu` on the GPU where there is one.
 
     Raises:
         ConfigError: no path, or a language that the model lacks.
         DataError: the folder has not all files, or a file is damaged.
     """
 
-    def __init__(self, options: EngineOptions, source: str, target: str) -> None:
+    def __init__(self, options: EngineOptions, source: str, target: str, *, gpu: bool = False) -> None:
         with ExitStack() as stack:
             place, name = _place(options, stack)
             tokens = _tokens(place, options, source, target, name)
@@ -73,7 +76,7 @@ class TransformersSeq2Seq(Seq2Seq):
             except Exception as error:  # transformers and safetensors raise bare Exceptions of many kinds
                 raise DataError(f"cannot be loaded as an encoder-decoder model ({error})", where=name) from error
         super().__init__(options, tokens)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_of(gpu=gpu)
         self._model = model.eval().to(self._device)
         self._first = None if tokens.first is None else int(tokens.tokenizer.convert_tokens_to_ids(tokens.first))
 
@@ -101,20 +104,16 @@ class CTranslate2Seq2Seq(Seq2Seq):
         DataError: the folder has not all files, or a file is damaged.
     """
 
-    def __init__(self, options: EngineOptions, source: str, target: str) -> None:
-        try:
-            import ctranslate2
-        except ImportError:
-            raise ConfigError(
-                "engine ctranslate2 needs CTranslate2, which is not installed here",
-                hint="pip install -e '.[ctranslate2]'",
-            ) from None
+    def __init__(self, options: EngineOptions, source: str, target: str, *, gpu: bool = False) -> None:
+        _refuse_without_library(options)
+        import ctranslate2
+
         with ExitStack() as stack:
             place, name = _place(options, stack)
             super().__init__(options, _tokens(place, options, source, target, name))
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            threads = torch.get_num_threads()
             try:
-                self._model = ctranslate2.Translator(place, device=device, intra_threads=torch.get_num_threads())
+                self._model = ctranslate2.Translator(place, device=device_of(gpu=gpu).type, intra_threads=threads)
             except (RuntimeError, ValueError) as error:
                 raise DataError(f"cannot be loaded by CTranslate2 ({error})", where=name) from None
 
@@ -132,10 +131,31 @@ class CTranslate2Seq2Seq(Seq2Seq):
         return [list(tokenizer.convert_tokens_to_ids(result.hypotheses[0][begun:])) for result in results]
 
 
-def _place(options: EngineOptions, stack: ExitStack) -> tuple[str, str]:
-    """The model's folder as a local path, and what to call it in messages."""
+def refuse_unable(options: EngineOptions, source: str, target: str) -> None:
+    """Refuse what both ways would, without the model's weights.
+
+    Raises:
+        ConfigError: no path, a library that is not installed, or a language that the model lacks.
+        DataError: the folder has not all files, or its tokenizer is damaged.
+    """
+    _refuse_without_library(options)
+    with ExitStack() as stack:
+        place, name = _place(options, stack, LARGEST_OF_TOKENIZERS)
+        _tokens(place, options, source, target, name)
+
+
+def _refuse_without_library(options: EngineOptions) -> None:
+    if options.engine == "ctranslate2" and importlib.util.find_spec("ctranslate2") is None:
+        raise ConfigError(
+            "engine ctranslate2 needs CTranslate2, which is not installed here",
+            hint="pip install -e '.[ctranslate2]'",
+        )
+
+
+def _place(options: EngineOptions, stack: ExitStack, largest: int | None = None) -> tuple[str, str]:
+    """The model's folder as a local path, and what to call it in messages; of a remote one, files up to `largest`."""
     folder = options.model_folder()
-    return str(stack.enter_context(storage.local_folder(folder))), folder
+    return str(stack.enter_context(storage.local_folder(folder, largest))), folder
 
 
 def _tokens(place: str, options: EngineOptions, source: str, target: str, name: str) -> PairTokens:

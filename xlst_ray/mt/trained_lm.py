@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from xlst_ray import storage
-from xlst_ray.mt.lm import load_lm
+from xlst_ray.mt.lm import device_of, load_lm
 from xlst_ray.mt.lm_info import read_info
 from xlst_ray.mt.options import MODEL_FILES, EngineOptions
 from xlst_ray.mt.protocol import Translation, tidy
 
 
 class TrainedLM:
-    """A decoder-only translation model; on the GPU where there is one.
+    """A decoder-only translation model; with `gpu` on the GPU where there is one.
 
     A translation does not depend on the other sentences of its batch: the length limit is per sentence.
 
@@ -24,7 +24,7 @@ class TrainedLM:
         DataError: the folder has not all files, or a file is damaged.
     """
 
-    def __init__(self, options: EngineOptions, source: str, target: str) -> None:
+    def __init__(self, options: EngineOptions, source: str, target: str, *, gpu: bool = False) -> None:
         folder = options.model_folder()
         self._info = read_info(folder)
         self._info.check(source, target, where=folder)
@@ -33,7 +33,7 @@ class TrainedLM:
             for name in MODEL_FILES:
                 (Path(copy) / name).write_bytes(storage.read_bytes(storage.join(folder, name)))
             model, self._tokenizer = load_lm(Path(copy))
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device_of(gpu=gpu)
         self._model = model.to(self._device)
         self._max_length = int(model.config.max_position_embeddings)
 

@@ -52,7 +52,7 @@ def translate_bucket(
         run: the label set that pays.
         attempt: from 1 on, failures of earlier attempts are pending, too.
         most: translate at most so many, evenly from the whole bucket.
-        price, budget: stop when what was sent here has cost the budget.
+        price, budget: stop where another portion would cost more than the budget; the first is sent in any case.
 
     Raises:
         TranslationError: the engine cannot work, breaks its contract, or counts no tokens where a budget needs them.
@@ -63,7 +63,7 @@ def translate_bucket(
         for start in range(0, len(chosen), PORTION if budget is None else CAPPED_PORTION):
             size = PORTION if budget is None else CAPPED_PORTION
             keeper.take(translator, chosen.slice(start, size).to_pylist())
-            if budget is not None and price is not None and _over(keeper.results, price, budget):
+            if budget is not None and price is not None and _spent(keeper.results, price, size) > budget:
                 break
     finally:
         keeper.keep()
@@ -108,13 +108,19 @@ class _Keeper:
             self._translations.add(self._bits, texts, results, attempt=self._attempt, run=self._run)
 
 
-def _over(results: Sequence[Translation], price: PriceOptions, budget: float) -> bool:
+def first_portion(cost: float, sentences: int) -> float:
+    """What a bucket costs at least under a cap, by what so many sentences have cost."""
+    return cost / sentences * CAPPED_PORTION
+
+
+def _spent(results: Sequence[Translation], price: PriceOptions, more: int) -> float:
+    """What sentences have cost, and so many more like them would."""
     cost = price.of_tokens(sum(r.input_tokens for r in results), sum(r.output_tokens for r in results))
     if cost == 0 and any(result.status == "ok" for result in results):
         raise TranslationError(
             "the engine counts no tokens, so that price.cap cannot be kept", hint="leave out the cap"
         )
-    return cost >= budget
+    return cost * (1 + more / len(results))
 
 
 def summarize(texts: pa.Array, results: Sequence[Translation], seconds: float, *, samples: bool) -> Done:

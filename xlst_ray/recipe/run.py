@@ -207,6 +207,7 @@ class Recipe:
         def work(folder: str) -> dict[str, Any]:
             sets = [LabelSet(stage, folder, target)]
             labelling = Labelling(options, open_speech(shards.folder), sets, cache, self.experiment.cluster)
+            labelling.check()
             return labelling.write(target, folder)
 
         result = self.runner.run(title, stage, work)

@@ -16,7 +16,7 @@ from xlst_ray.cluster.pool import Work, map_items
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.buckets import SourceTexts, group_shards
-from xlst_ray.mt.engines import open_translator
+from xlst_ray.mt.engines import open_translator, refuse_unable
 from xlst_ray.mt.labels import answer, assemble_labels, human_labels, sum_counts
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.price import PriceOptions
@@ -24,10 +24,11 @@ from xlst_ray.mt.translations import Translations
 from xlst_ray.progress import say
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.schema import SPLITS
+from xlst_ray.stages.source_texts import prepare_texts, tasks
 from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, finished, refuse_other, run_stage
-from xlst_ray.stages.translate import Engine, LlmEngine, Wanted, estimate, prepare_texts, tasks, translate
+from xlst_ray.stages.translate import Engine, LlmEngine, Wanted, estimate, translate
 
-ATTEMPTS = "attempts.json"  # of a label set whose failures were tried again
+ATTEMPTS = "attempts.json"  # of a label set whose failures were tried again, and of its translations
 TRANSLATIONS_VERSION = 1  # raised when the files of `Translations` or what engines see of a sentence change
 
 
@@ -137,16 +138,16 @@ class Labelling:
         """Write the label files of a target language; returns counts for `run_stage`."""
         if self.options.engine.engine == "human":
             title = f"translate {self.speech.lang}-{target} (human)"
-            return self._write(
-                title, target, partial(_human, folder, target), group_shards(self.speech.urls, self.speech.rows)
-            )
+            groups = group_shards(self.speech.urls, self.speech.rows)
+            return self._write(title, target, partial(_human, folder, target), groups, folder)
         (texts, groups), one = self.texts, self.wanted[target]
         counts = self.translated[target]
         answers = partial(_answerer, texts, one.translations, folder, one.attempt)
         blocks = list(range(texts.blocks))
-        for _ in map_items(f"{one.title}, answers", "blocks", answers, blocks, self.cluster, pool=tasks(self.cluster)):
+        pool = tasks(self.cluster)
+        for _ in map_items(f"{one.title}, answers", "blocks", answers, blocks, self.cluster, pool=pool, folder=folder):
             pass
-        labels = self._write(one.title, target, partial(_assembler, texts, folder, one.attempt), groups)
+        labels = self._write(one.title, target, partial(_assembler, texts, folder, one.attempt), groups, folder)
         return {**labels, "translation": counts}
 
     def estimate(self, limit: int) -> None:
@@ -163,8 +164,9 @@ class Labelling:
             refuse_other(one.stage, one.folder)
             done = find_finished(one.folder)
             if self.options.engine.engine != "human" and (done is None or self.retry_errors):
-                attempt = _attempt(one.folder, done, self.retry_errors)
-                found[one.target] = _wanted(self.options, self.speech.lang, one, self.cache_folder, attempt)
+                known = translations_of(self.options, self.speech.lang, one.target, self.cache_folder)
+                attempt = _attempt(one.folder, known.folder, done, self.retry_errors)
+                found[one.target] = _wanted(self.options, self.speech.lang, one, known, attempt)
         self._refuse_unable(list(found))
         return found
 
@@ -181,7 +183,8 @@ class Labelling:
         """Counts by target language, once the sentences of all sets are translated."""
         for one in self.sets:
             if one.target in self.wanted and (attempt := self.wanted[one.target].attempt):
-                storage.write_json(storage.join(one.folder, ATTEMPTS), {"attempts": attempt})
+                for folder in (self.wanted[one.target].translations.folder, one.folder):
+                    storage.write_json(storage.join(folder, ATTEMPTS), {"attempts": attempt})
         counts = translate(self.texts[0], list(self.wanted.values()), self._engine, self.options.price, self.cluster)
         return dict(zip(self.wanted, counts, strict=True))
 
@@ -189,7 +192,7 @@ class Labelling:
         """What the engine cannot do is said before work is sent out."""
         if self.options.engine.engine != "vllm":
             for target in targets:
-                open_translator(self.options.engine, self.speech.lang, target)
+                refuse_unable(self.options.engine, self.speech.lang, target)
         elif targets:
             asked = (self.options.engine.specify(self.speech.lang, target) for target in targets)
             refuse_unfit(self.options.engine, self.cluster, asked)
@@ -199,22 +202,22 @@ class Labelling:
         engine, lang = self.options.engine, self.speech.lang
         if engine.engine == "vllm":
             return LlmEngine(engine, {target: engine.specify(lang, target) for target in self.wanted})
-        return partial(open_translator, engine, lang)
+        return partial(open_translator, engine, lang, gpu=self.cluster.translate_on_gpu)
 
     def _write(
-        self, title: str, target: str, label: Callable[[], Work], groups: Sequence[Sequence[str]]
+        self, title: str, target: str, label: Callable[[], Work], groups: Sequence[Sequence[str]], folder: str
     ) -> dict[str, Any]:
         """Write label files group by group, and count and judge their rows."""
-        items = list(enumerate(groups))
-        pool = tasks(self.cluster)
-        total = sum_counts(map_items(f"{title}, label files", "groups", label, items, self.cluster, pool=pool))
+        items, pool = list(enumerate(groups)), tasks(self.cluster)
+        counts = map_items(f"{title}, label files", "groups", label, items, self.cluster, pool=pool, folder=folder)
+        total = sum_counts(counts)
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in total["reasons"].items()) or "none"
         say(f"{title}: {total['ok']:,} of {total['rows']:,} rows have a label; without: {reasons}")
         if total["ok"] == 0:
             raise DataError(
                 f"no sentence has a translation into {target} ({reasons})",
                 where=self.speech.stage.folder,
-                hint="has the corpus translations, and does the engine speak these languages?",
+                hint="has the corpus translations, does the engine speak these languages? --retry-errors asks again",
             )
         return {**total}
 
@@ -256,9 +259,8 @@ def translations_of(options: LabelOptions, source: str, target: str, cache_folde
     return Translations(storage.join(cache_folder, f"{source}-{target}-{print_}"))
 
 
-def _wanted(options: LabelOptions, source: str, one: LabelSet, cache_folder: str, attempt: int) -> Wanted:
+def _wanted(options: LabelOptions, source: str, one: LabelSet, translations: Translations, attempt: int) -> Wanted:
     title = f"translate {source}-{one.target} ({options.engine.engine})"
-    translations = translations_of(options, source, one.target, cache_folder)
     return Wanted(title, one.target, translations, one.stage.fingerprint, attempt, about=dict(one.stage.config))
 
 
@@ -271,11 +273,16 @@ def _outside(url: str | None) -> str:
         return host if "." in host and not host.endswith((".local", ".internal")) else ""
 
 
-def _attempt(folder: str, done: StageResult | None, retry_errors: bool) -> int:
-    """How often failures have been tried again, this time included; a retry that was killed goes on as the same one."""
+def _attempt(folder: str, translations: str, done: StageResult | None, retry_errors: bool) -> int:
+    """The number of the last retry of a label set, 0 for none; a new one is above all that its translations have seen,
+    those for other label sets included. A retry that was killed goes on as the same one."""
+    attempt = _attempts(folder)
+    return 1 + max(attempt, _attempts(translations)) if retry_errors and (done is not None or attempt == 0) else attempt
+
+
+def _attempts(folder: str) -> int:
     url = storage.join(folder, ATTEMPTS)
-    attempts = int(storage.read_json(url)["attempts"]) if storage.exists(url) else 0
-    return attempts + int(retry_errors and (done is not None or attempts == 0))
+    return int(storage.read_json(url)["attempts"]) if storage.exists(url) else 0
 
 
 def _answerer(texts: SourceTexts, translations: Translations, folder: str, attempt: int) -> Work:

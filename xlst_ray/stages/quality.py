@@ -15,8 +15,9 @@ from xlst_ray.mt.protocol import Translator
 from xlst_ray.mt.quality import QualityOptions, assemble_quality, quality_fingerprint, read_pairs, sum_quality
 from xlst_ray.mt.translations import Translations
 from xlst_ray.shards.quality import FOLDER
+from xlst_ray.stages.source_texts import prepare_texts, tasks
 from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, refuse_other, run_stage
-from xlst_ray.stages.translate import Wanted, prepare_texts, tasks, translate
+from xlst_ray.stages.translate import Wanted, translate
 
 QUALITY_VERSION = 1  # raised when what models are given changes
 UNIT = "pairs"
@@ -59,13 +60,15 @@ def estimate_quality(
         kept = Translations(storage.join(cache_folder, f"quality-{fingerprint([QUALITY_VERSION, model])}"))
         about = {"quality": model, "version": QUALITY_VERSION}
         wanted = Wanted(title, str(labels.config["target"]), kept, stage.fingerprint, unit=UNIT, about=about)
-        (counts,) = translate(texts, [wanted], partial(_open, options), PriceOptions(), _pool(cluster))
+        engine = partial(_open, options, cluster.translate_on_gpu)
+        (counts,) = translate(texts, [wanted], engine, PriceOptions(), _pool(cluster))
         pool, items = tasks(cluster), list(enumerate(groups))
         answers = partial(_answerer, texts, kept, folder)
-        for _ in map_items(f"{title}, answers", "blocks", answers, list(range(texts.blocks)), cluster, pool=pool):
+        blocks = list(range(texts.blocks))
+        for _ in map_items(f"{title}, answers", "blocks", answers, blocks, cluster, pool=pool, folder=folder):
             pass
         assembler = partial(_assembler, texts, labels.folder)
-        parts = list(map_items(f"{title}, files", "groups", assembler, items, cluster, pool=pool))
+        parts = list(map_items(f"{title}, files", "groups", assembler, items, cluster, pool=pool, folder=folder))
         return {**sum_quality(parts), "estimation": counts}
 
     return run_stage(stage, folder, work)
@@ -84,10 +87,10 @@ def _pool(cluster: ClusterOptions) -> ClusterOptions:
     )
 
 
-def _open(options: QualityOptions, _: str) -> Translator:
+def _open(options: QualityOptions, gpu: bool, _: str) -> Translator:
     from xlst_ray.mt.quality_model import QualityModel  # here, for transformers takes seconds to import
 
-    return QualityModel(options)
+    return QualityModel(options, gpu=gpu)
 
 
 def _answerer(texts: SourceTexts, kept: Translations, folder: str) -> Work:

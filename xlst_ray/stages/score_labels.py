@@ -31,8 +31,8 @@ from xlst_ray.shards.quality import FOLDER as QUALITY_FOLDER
 from xlst_ray.shards.schema import SPLITS
 from xlst_ray.shards.scores import FOLDER, refuse_without_quality
 from xlst_ray.stages.quality import estimate_quality, find_quality
+from xlst_ray.stages.source_texts import tasks
 from xlst_ray.stages.stage import Stage, StageResult, finished, refuse_other, run_stage
-from xlst_ray.stages.translate import tasks
 from xlst_ray.text.keep import FILTERED, QUALITY, KeepOptions
 
 SHARDS_A_PART = 16  # scored together: stock outputs are counted within them
@@ -64,7 +64,7 @@ def score_and_report(
     def work(_: str) -> dict[str, Any]:
         scorer = partial(_scorer, labels, lang, target)
         counts = np.zeros(len(RATIO_EDGES) - 1, dtype=np.int64)
-        for part in map_items(title, "parts", scorer, parts, cluster, pool=pool):
+        for part in map_items(title, "parts", scorer, parts, cluster, pool=pool, folder=labels):
             counts += part
         return {"median_length_ratio": median_ratio(counts.tolist()), "scored": int(counts.sum())}
 

@@ -1,5 +1,6 @@
-"""Source texts through engines, on the cluster: sentences in buckets, and those that are not known yet translated."""
+"""Source texts through engines, on the cluster: those that are not known yet are translated."""
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,24 +9,21 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from xlst_ray import storage
 from xlst_ray.cluster import metrics
 from xlst_ray.cluster.llm import translate_with_llm
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
-from xlst_ray.errors import DataError, TranslationError
-from xlst_ray.mt.buckets import Read, SourceTexts, buckets_for, group_shards, transcripts
+from xlst_ray.errors import TranslationError
+from xlst_ray.mt.buckets import SourceTexts
 from xlst_ray.mt.meter import TranslationMeter, forecast
 from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.price import PriceOptions
 from xlst_ray.mt.protocol import Translation, Translator
 from xlst_ray.mt.specification import Specification
-from xlst_ray.mt.translate import Done, choose, summarize, translate_bucket
+from xlst_ray.mt.translate import Done, choose, first_portion, summarize, translate_bucket
 from xlst_ray.mt.translations import Translations
 from xlst_ray.progress import say
-from xlst_ray.stages.stage import StageResult, fingerprint
-
-TEXTS_VERSION = 1  # raised when the files of `SourceTexts` change
+from xlst_ray.stages.source_texts import tasks
 
 OpenEngine = Callable[[str], Translator]  # by target language
 
@@ -74,46 +72,6 @@ class Survey(TypedDict):
     pending: dict[int, int]
     input_tokens: int
     output_tokens: int
-
-
-def prepare_texts(
-    shards: StageResult,
-    urls: Sequence[str],
-    rows: int,
-    buckets: int | None,
-    folder: str,
-    cluster: ClusterOptions,
-    read: Read = transcripts,
-    unit: str = "sentences",
-) -> tuple[SourceTexts, list[list[str]]]:
-    """The sentences of some shards in buckets below a folder, and the groups of those shards.
-
-    They depend on the shards alone: every target language, engine and later run reads the same.
-
-    Args:
-        read, unit: what is read of each shard in their place, and what that is called.
-
-    Raises:
-        DataError: no row has a transcript.
-    """
-    groups, count = group_shards(urls, rows), buckets or buckets_for(rows)
-    inside = [url.rpartition(f"{shards.folder}/")[2] for url in urls]
-    name = f"texts-{fingerprint([shards.fingerprint, inside, rows, count, TEXTS_VERSION])}"
-    texts = SourceTexts(storage.join(folder, name), rows, len(groups), count)
-    if texts.counts is None:
-        blocks, pool = list(range(texts.blocks)), tasks(cluster)
-        split, items = partial(_splitter, texts, read), list(enumerate(groups))
-        _all(map_items(f"read {unit}", "groups", split, items, cluster, pool=pool, folder=folder))
-        _all(map_items(f"gather {unit}", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
-        parts = list(map_items(f"count {unit}", "blocks", partial(_counter, texts), blocks, cluster, pool=pool))
-        texts.complete({name: sum(part[name] for part in parts) for name in ("distinct", "characters")})
-    if not (texts.counts or {}).get("distinct"):
-        raise DataError(
-            f"no transcript in {rows} rows: there is nothing to translate",
-            where=shards.folder,
-            hint="was the corpus prepared with its transcripts?",
-        )
-    return texts, groups
 
 
 def survey(texts: SourceTexts, wanted: Sequence[Wanted], cluster: ClusterOptions) -> list[Survey]:
@@ -197,19 +155,29 @@ def _capped(
     cluster: ClusterOptions,
     meter: TranslationMeter,
 ) -> None:
-    """Pass after pass, each bucket with an equal share of what may still be spent."""
-    before = price.of_tokens(sum(one["input_tokens"] for one in found), sum(one["output_tokens"] for one in found))
+    """Pass after pass, each bucket with an equal share of what may still be spent, and no more buckets than that pays a
+    first portion of: what is sent beyond the cap is less than a portion of one engine."""
+    before = _paid(found, price)
     while any(one["pending"] for one in found):
-        spent = before + price.of_tokens(meter.input_tokens, meter.output_tokens)
-        if price.cap is not None and spent >= price.cap:
-            left = pending_in(found)
-            raise TranslationError(
-                f"price.cap is reached: {spent:,.2f} of {price.cap:,.2f} spent, {left:,} sentences are left",
-                hint="raise the cap and run the same command: it goes on from here",
-            )
-        remaining = (price.cap or 0.0) - spent
-        _pass(texts, wanted, _items(found, remaining), engine, price, cluster, meter)
+        spent = price.of_tokens(meter.input_tokens, meter.output_tokens)
+        remaining = _remaining(found, price, before + spent)
+        buckets = engines(cluster) if not spent else max(1, int(remaining / first_portion(spent, meter.sentences)))
+        _pass(texts, wanted, _items(found, remaining, buckets), engine, price, cluster, meter)
         found = survey(texts, wanted, cluster)
+
+
+def _paid(found: Sequence[Survey], price: PriceOptions) -> float:
+    return price.of_tokens(sum(one["input_tokens"] for one in found), sum(one["output_tokens"] for one in found))
+
+
+def _remaining(found: Sequence[Survey], price: PriceOptions, spent: float) -> float:
+    """What may still be spent. Raises `TranslationError` where that is nothing."""
+    if price.cap is None or spent < price.cap:
+        return math.inf if price.cap is None else price.cap - spent
+    raise TranslationError(
+        f"price.cap is reached: {spent:,.2f} of {price.cap:,.2f} spent, {pending_in(found):,} sentences are left",
+        hint="raise the cap and run the same command: it goes on from here",
+    )
 
 
 def estimate(
@@ -224,7 +192,10 @@ def estimate(
     what the whole may take, by them."""
     counts = texts.counts or {}
     characters = counts["characters"] / counts["distinct"]
-    for index, (one, needed) in enumerate(zip(wanted, survey(texts, wanted, cluster), strict=True)):
+    found = survey(texts, wanted, cluster)
+    if limit:
+        _remaining(found, price, _paid(found, price))
+    for index, (one, needed) in enumerate(zip(wanted, found, strict=True)):
         missing, items, sampled = sum(needed["pending"].values()), [], 0
         say(
             f"{one.title}: {texts.rows:,} rows, {counts['distinct']:,} distinct sentences, {missing:,} of them to "
@@ -244,11 +215,11 @@ def estimate(
             say("with --limit 200 so many are translated as a sample, which tells tokens, time and cost of the whole")
 
 
-def _items(found: Sequence[Survey], budget: float | None) -> list[dict[str, Any]]:
-    """The buckets that have pending sentences, label set by label set, so that an engine opens each target once; within
-    a set in another order each time: two runs at once then share the work, for each bucket is looked up before it is
-    sent."""
-    buckets = [(index, bucket) for index, one in enumerate(found) for bucket in _shuffled(one["pending"])]
+def _items(found: Sequence[Survey], budget: float | None, most: int | None = None) -> list[dict[str, Any]]:
+    """The buckets that have pending sentences, at most so many; label set by label set, so that an engine opens each
+    target once; within a set in another order each time: two runs at once then share the work, for each bucket is
+    looked up before it is sent."""
+    buckets = [(index, bucket) for index, one in enumerate(found) for bucket in _shuffled(one["pending"])][:most]
     share = None if budget is None else budget / max(len(buckets), 1)
     return [{"index": index, "bucket": bucket, "budget": share} for index, bucket in buckets]
 
@@ -360,28 +331,6 @@ def _surveyor(texts: SourceTexts, wanted: Sequence[Wanted]) -> Work:
     return work
 
 
-def _splitter(texts: SourceTexts, read: Read) -> Work:
-    return lambda item: texts.split(item[0], item[1], read)
-
-
-def _gatherer(texts: SourceTexts) -> Work:
-    return texts.gather
-
-
-def _counter(texts: SourceTexts) -> Work:
-    return texts.count
-
-
-def tasks(cluster: ClusterOptions) -> int | None:
-    """The `pool` of work that needs no engine: tasks of the cluster, or this process where that translates, too."""
-    return None if cluster.translators else 0
-
-
 def engines(cluster: ClusterOptions) -> int:
     """Engines that work at the same time."""
     return max(1, cluster.translators)
-
-
-def _all(results: Any) -> None:
-    for _ in results:
-        pass
