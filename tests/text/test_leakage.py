@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlst_ray.errors import DataError, LeakageError
-from xlst_ray.text.leakage import find_overlap, is_named, sentence_key, sentence_keys
+from xlst_ray.text.leakage import find_overlap, is_named, match, sentence_key, sentence_keys, sum_matches
 
 TEST = ["Waar is de vis?", "Ja.", "Zo’n grote haai heb ik nog nooit gezien!"]
 
@@ -109,3 +109,13 @@ def test_dropping_by_key_leaves_no_overlap(held_out: list[str], training: list[s
     (after,) = find_overlap({"test": held_out}, {"mt": kept}, "en").overlaps
     assert after.overlapping == 0
     assert before.overlapping == len(training) - len(kept)
+
+
+@given(st.lists(st.sampled_from(["Waar is de vis?", "waar is de vis", "Ja!", "niets", ""])), st.integers(0, 9))
+def test_parts_of_a_text_match_as_the_whole(texts: list[str], cut: int) -> None:
+    keys = sentence_keys(TEST, "nl")
+    parts = [match(part, keys, "nl") for part in (texts[:cut], texts[cut:])]
+    whole = match(texts, keys, "nl")
+    assert sum_matches(parts) == sum_matches(reversed(parts))
+    assert (sum_matches(parts)["sentences"], sum_matches(parts)["rows"]) == (whole["sentences"], whole["rows"])
+    assert all(sentence_key(text, "nl") == key for key, text in sum_matches(parts)["spelling"].items())

@@ -27,7 +27,6 @@ from xlst_ray.recipe.arms import HUMAN, JOINT, ST_TEST, Start, label_sets, outli
 from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
 from xlst_ray.shards.files import iter_texts, read_shard, shard_urls
-from xlst_ray.shards.scores import iter_translations
 from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.evaluate import evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
@@ -39,6 +38,7 @@ from xlst_ray.stages.text import (
     HELD_OUT_FILE,
     HeldOut,
     make_vocabulary,
+    match_labels,
     read_held_out,
     without_held_out,
     write_held_out,
@@ -198,15 +198,15 @@ class Recipe:
         return self._label(engine, options, title)
 
     def _label(self, engine: str, options: LabelOptions, title: str) -> StageResult:
-        shards, target, name = self.source, self.target_lang, f"labels-{engine}"
+        x, shards, target, name = self.experiment, self.source, self.target_lang, f"labels-{engine}"
         stage = describe_labels(engine, options, self.source_lang, target, shards.fingerprint)
-        cache = storage.join(self.experiment.workspace, "translations")
-        quality = self.experiment.engines[engine].quality if engine != HUMAN else QualityOptions()
+        cache = storage.join(x.workspace, "translations")
+        quality = x.engines[engine].quality if engine != HUMAN else QualityOptions()
         quality.check()  # before hours of translating
 
         def work(folder: str) -> dict[str, Any]:
             sets = [LabelSet(stage, folder, target)]
-            labelling = Labelling(options, open_speech(shards.folder), sets, cache, self.experiment.cluster)
+            labelling = Labelling(options, open_speech(shards.folder), sets, cache, x.cluster)
             labelling.check()
             return labelling.write(target, folder)
 
@@ -215,8 +215,11 @@ class Recipe:
             self._checked_labels.add(result.fingerprint)
             keep = self._thresholds(engine)
             if keep is not None:
-                score_and_report(shards.folder, result.folder, keep, quality, cache, self.experiment.cluster)
-            self._check_leakage({name: iter_translations(shards.folder, "train", result.folder, keep)})
+                score_and_report(shards.folder, result.folder, keep, quality, cache, x.cluster)
+            matches = match_labels(
+                f"look for leakage in {name}", self._held_out, x.leakage, shards, result.folder, keep, x.cluster
+            )
+            self.overlaps += self._held_out.judge({name: matches}, x.leakage).overlaps
         return result
 
     def st(self, engine: str, seed: int) -> StageResult:

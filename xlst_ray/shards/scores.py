@@ -5,7 +5,7 @@ What a model estimates lies apart (`xlst_ray.shards.quality`) and is read with t
 Which rows the scores refuse is computed at reading, by thresholds: changing one translates nothing again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from xlst_ray import storage
 from xlst_ray.errors import DataError
-from xlst_ray.shards.files import label_url, read_labels, read_shard, shard_urls
+from xlst_ray.shards.files import label_url, read_labels, read_shard
 from xlst_ray.shards.quality import has_quality, read_quality
 from xlst_ray.text.keep import FILTERED, QUALITY, KeepOptions, refusals
 
@@ -72,13 +72,13 @@ def refuse_without_quality(labels: str, keep: KeepOptions) -> None:
         )
 
 
-def iter_translations(folder: str, split: str, labels: str, keep: KeepOptions | None) -> Iterator[str]:
-    """The labels of a split that are trained on, shard by shard: those that are usable and, with `keep`, not refused.
+def iter_translations(urls: Iterable[str], labels: str, keep: KeepOptions | None) -> Iterator[str]:
+    """The labels of some shards that are trained on: those that are usable and, with `keep`, not refused.
 
     Raises:
         DataError: labels are missing or out of step, or thresholds are given and there are no scores.
     """
-    for url in shard_urls(folder, split):
+    for url in urls:
         ids = read_shard(url, ["id"])["id"].to_pylist()
         table = read_labels(url, labels, ids)
         refused = [None] * len(ids) if keep is None else read_refusals(url, labels, ids, keep)

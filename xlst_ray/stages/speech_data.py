@@ -8,7 +8,7 @@ from xlst_ray import storage
 from xlst_ray.batches.index import Source
 from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import ConfigError
-from xlst_ray.shards.files import iter_texts
+from xlst_ray.shards.files import iter_texts, shard_urls
 from xlst_ray.shards.scores import iter_translations
 from xlst_ray.stages.stage import fingerprint, finished
 from xlst_ray.stages.states import about_states
@@ -105,7 +105,7 @@ def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
     texts = (
         iter_texts(source.shards, "train")
         if source.labels is None
-        else iter_translations(source.shards, "train", source.labels, source.keep)
+        else iter_translations(shard_urls(source.shards, "train"), source.labels, source.keep)
     )
     return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
 

@@ -2,12 +2,29 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xlst_ray import storage
+from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.mt.buckets import group_shards
 from xlst_ray.progress import say
-from xlst_ray.shards.files import iter_texts
-from xlst_ray.text.leakage import LeakageOptions, LeakageReport, find_overlap, sentence_key, sentence_keys
+from xlst_ray.shards.files import iter_texts, shard_urls
+from xlst_ray.shards.scores import iter_translations
+from xlst_ray.stages.source_texts import tasks
+from xlst_ray.stages.stage import StageResult
+from xlst_ray.text.keep import KeepOptions
+from xlst_ray.text.leakage import (
+    LeakageOptions,
+    LeakageReport,
+    Matches,
+    match,
+    report_matches,
+    sentence_key,
+    sentence_keys,
+    sum_matches,
+)
 from xlst_ray.text.normalise import TextOptions, normalise
 from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
 
@@ -28,25 +45,49 @@ class HeldOut:
     shards: str
     lang: str
 
-    def texts(self) -> dict[str, Iterator[str]]:
-        return {split: iter_texts(self.shards, split) for split in HELD_OUT_SPLITS}
+    def keys_by_split(self, options: LeakageOptions) -> dict[str, frozenset[str]]:
+        """Keys (`sentence_key`) of the held-out sentences of each split."""
+        texts = {split: iter_texts(self.shards, split) for split in HELD_OUT_SPLITS}
+        return {split: sentence_keys(texts[split], self.lang, options.min_words) for split in texts}
 
     def keys(self, options: LeakageOptions) -> frozenset[str]:
-        """Keys (`sentence_key`) of all held-out sentences."""
-        return frozenset().union(
-            *(sentence_keys(texts, self.lang, options.min_words) for texts in self.texts().values())
-        )
+        """Keys of all held-out sentences."""
+        return frozenset().union(*self.keys_by_split(options).values())
 
     def check(self, training: Mapping[str, Iterable[str]], options: LeakageOptions) -> LeakageReport:
-        """Count, print and judge the overlap of training texts of the target language.
+        """`judge` for training texts of the target language, which are read once."""
+        keys = self.keys(options)
+        return self.judge({name: match(texts, keys, self.lang) for name, texts in training.items()}, options)
+
+    def judge(self, training: Mapping[str, Matches], options: LeakageOptions) -> LeakageReport:
+        """Print and judge the overlap of training texts, by what of them matches `keys`.
 
         Raises:
             LeakageError: a test or dev sentence stands in a text that is neither to be dropped from nor allowed.
         """
-        report = find_overlap(self.texts(), training, self.lang, options.min_words)
+        report = report_matches(self.keys_by_split(options), training, self.lang)
         say(report.table())
         report.refuse([*options.allow, *options.drop])
         return report
+
+
+def match_labels(
+    title: str,
+    held_out: HeldOut,
+    options: LeakageOptions,
+    speech: StageResult,
+    labels: str,
+    keep: KeepOptions | None,
+    cluster: ClusterOptions,
+) -> Matches:
+    """The labels of some speech that are trained on, against held-out sentences: on the cluster, group by group."""
+    groups = group_shards(shard_urls(speech.folder, "train"), speech.counts["train"]["kept"])
+    matcher = partial(_matcher, held_out.keys(options), held_out.lang, labels, keep)
+    return sum_matches(map_items(title, "groups", matcher, groups, cluster, pool=tasks(cluster)))
+
+
+def _matcher(keys: frozenset[str], lang: str, labels: str, keep: KeepOptions | None) -> Work:
+    return lambda urls: match(iter_translations(urls, labels, keep), keys, lang)
 
 
 def write_held_out(held_out: HeldOut, options: LeakageOptions, folder: str) -> dict[str, Any]:

@@ -4,11 +4,11 @@ Parallel corpora say the same sentence in all languages, so a test sentence come
 line of the MT data even where the speech is split well. What is held in memory is the held-out sentences alone.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, TypedDict
 
 from xlst_ray.config import Section, option
 from xlst_ray.errors import LeakageError
@@ -115,6 +115,40 @@ class LeakageReport:
         )
 
 
+class Matches(TypedDict):
+    """A training text against held-out sentences: its `sentences`, empty ones not counted, and by key the `rows` that
+    are held out and the first `spelling` of them. As JSON it is small, however large the text."""
+
+    sentences: int
+    rows: dict[str, int]
+    spelling: dict[str, str]
+
+
+def match(texts: Iterable[str], keys: Collection[str], lang: str) -> Matches:
+    """A training text, read once, against the keys (`sentence_key`) of held-out sentences."""
+    sentences = 0
+    rows: Counter[str] = Counter()
+    spelling: dict[str, str] = {}
+    for text in texts:
+        key = sentence_key(text, lang)
+        sentences += key != ""
+        if key in keys:
+            rows[key] += 1
+            spelling.setdefault(key, text)
+    return {"sentences": sentences, "rows": dict(rows), "spelling": spelling}
+
+
+def sum_matches(parts: Iterable[Matches]) -> Matches:
+    """The matches of the parts of a text, in any order."""
+    sentences, rows, spelling = 0, Counter[str](), dict[str, str]()
+    for part in parts:
+        sentences += part["sentences"]
+        rows.update(part["rows"])
+        for key, text in part["spelling"].items():
+            spelling[key] = min(text, spelling.get(key, text))
+    return {"sentences": sentences, "rows": dict(rows), "spelling": spelling}
+
+
 def find_overlap(
     held_out: Mapping[str, Iterable[str]],
     training: Mapping[str, Iterable[str]],
@@ -129,43 +163,30 @@ def find_overlap(
         lang: the language of all of them.
         min_words: shorter sentences (characters, in languages without spaces) are no overlap.
     """
-    splits_of: dict[str, list[str]] = defaultdict(list)
-    for split, texts in held_out.items():
-        for key in sentence_keys(texts, lang, min_words):
-            splits_of[key].append(split)
-    overlaps: list[Overlap] = []
-    for name, texts in training.items():
-        overlaps.extend(_compare(name, texts, tuple(held_out), splits_of, lang))
-    return LeakageReport(tuple(overlaps))
+    keys = {split: sentence_keys(texts, lang, min_words) for split, texts in held_out.items()}
+    every = frozenset().union(*keys.values())
+    return report_matches(keys, {name: match(texts, every, lang) for name, texts in training.items()}, lang)
 
 
-def _compare(
-    name: str, texts: Iterable[str], splits: tuple[str, ...], splits_of: Mapping[str, list[str]], lang: str
-) -> list[Overlap]:
-    sentences = 0
-    rows: Counter[str] = Counter()
-    spelling: dict[str, str] = {}
-    for text in texts:
-        key = sentence_key(text, lang)
-        sentences += key != ""
-        if key in splits_of:
-            rows[key] += 1
-            spelling.setdefault(key, text)
-    overlaps = []
-    for split in splits:
-        found = sorted((key for key in rows if split in splits_of[key]), key=lambda key: (-len(key), key))
-        overlaps.append(
-            Overlap(
-                training=name,
-                held_out=split,
-                sentences=sentences,
-                overlapping=sum(rows[key] for key in found),
-                distinct=len(found),
-                short=sum(rows[key] for key in found if _words(key, lang) <= SHORT_WORDS),
-                examples=tuple(spelling[key] for key in found[:EXAMPLES_KEPT]),
-            )
-        )
-    return overlaps
+def report_matches(keys: Mapping[str, frozenset[str]], training: Mapping[str, Matches], lang: str) -> LeakageReport:
+    """What `find_overlap` tells, of matches that were found before; `keys` of held-out sentences by split."""
+    return LeakageReport(
+        tuple(_compare(name, found, split, keys[split], lang) for name, found in training.items() for split in keys)
+    )
+
+
+def _compare(name: str, matches: Matches, split: str, keys: frozenset[str], lang: str) -> Overlap:
+    rows = matches["rows"]
+    found = sorted((key for key in rows if key in keys), key=lambda key: (-len(key), key))
+    return Overlap(
+        training=name,
+        held_out=split,
+        sentences=matches["sentences"],
+        overlapping=sum(rows[key] for key in found),
+        distinct=len(found),
+        short=sum(rows[key] for key in found if _words(key, lang) <= SHORT_WORDS),
+        examples=tuple(matches["spelling"][key] for key in found[:EXAMPLES_KEPT]),
+    )
 
 
 def _words(key: str, lang: str) -> int:
