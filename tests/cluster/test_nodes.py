@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import ray
-from text_shards import write_text_shards
 
 from xlst_ray.cluster import llm_engine, metrics
 from xlst_ray.cluster.nodes import refuse_unseen
@@ -107,6 +106,8 @@ def test_a_folder_that_a_node_does_not_see_is_refused(nodes: Nodes, tmp_path: Pa
 
 
 def test_labels_in_such_a_folder_are_refused(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from text_shards import write_text_shards  # here: workers import this file without tests/ on their path
+
     nodes.have(data=1)
     write_text_shards(tmp_path / "shards", [["a", "b"]])
     monkeypatch.chdir(tmp_path)
