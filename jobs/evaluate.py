@@ -13,6 +13,7 @@ from xlst_ray.config import Url, option
 from xlst_ray.errors import ConfigError
 from xlst_ray.shards.schema import Split
 from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
+from xlst_ray.stages.speech_data import labels_fingerprint
 from xlst_ray.stages.stage import Stage, finished, run_stage
 
 
@@ -34,7 +35,7 @@ def work(job: EvaluateJob) -> str:
     inputs, lang = {"model": model.fingerprint, "shards": shards.fingerprint}, shards.config["corpus"]["lang"]
     if job.labels is not None:
         labels = finished(job.labels, "target")
-        inputs["labels"], lang = labels.fingerprint, labels.config["target"]
+        inputs["labels"], lang = labels_fingerprint(job.labels), labels.config["target"]
     writes = model.config.get("writes", [model.config["lang"]])
     if lang not in writes:
         raise ConfigError(f"writes {', '.join(writes)}, but the references are in {lang}", where=job.model)
@@ -45,7 +46,8 @@ def work(job: EvaluateJob) -> str:
     result = run_stage(
         stage, job.out, lambda folder: evaluate("evaluate", options, job.model, test, folder, job.cluster)
     )
-    return f"{json.dumps(result.counts, indent=2, ensure_ascii=False)}\n{result.folder}"
+    scores = json.dumps(result.counts, indent=2, ensure_ascii=False)
+    return f"{scores}\n{result.folder} {'was done before' if result.reused else 'is done'}"
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ class TranscribeJob(TranscribeOptions):
 def work(job: TranscribeJob) -> str:
     options = TranscribeOptions.model_validate({name: getattr(job, name) for name in TranscribeOptions.model_fields})
     recordings = find_recordings(job.audio)
-    sizes = storage.sizes(recording.url for recording in recordings)
-    heard = fingerprint([[one.name, size] for one, size in zip(recordings, sizes, strict=True)])
+    stamps = storage.stamps(recording.url for recording in recordings)
+    heard = fingerprint([[*one, *stamp] for one, stamp in zip(recordings, stamps, strict=True)])
     config = {key: value for key, value in options.identity().items() if key not in PLACES}
     stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint, "audio": heard})
     result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
@@ -48,7 +48,7 @@ def work(job: TranscribeJob) -> str:
             where=storage.join(result.folder, FAILED),
             hint="the reasons stand there; the others are transcribed. Mend those and transcribe them into another out",
         )
-    return f"{json.dumps(result.counts)}\n{result.folder}"
+    return f"{json.dumps(result.counts)}\n{result.folder} {'was done before' if result.reused else 'is done'}"
 
 
 if __name__ == "__main__":

@@ -103,10 +103,19 @@ def list_files(url: str, suffix: str = "", *, recursive: bool = False) -> list[s
 
 def sizes(urls: Iterable[str]) -> Iterator[int | None]:
     """The sizes of files of one store in bytes, none for those that are not there, some hundreds at a request."""
+    return (info.size for info in _infos(urls))
+
+
+def stamps(urls: Iterable[str]) -> Iterator[tuple[int | None, int | None]]:
+    """The sizes, and the times of the last change in nanoseconds: together they tell whether a file is what it was."""
+    return ((info.size, info.mtime_ns) for info in _infos(urls))
+
+
+def _infos(urls: Iterable[str]) -> Iterator[fs.FileInfo]:
     remaining = iter(urls)
     while part := list(islice(remaining, FILES_A_REQUEST)):
         located = [locate(url) for url in part]
-        yield from (info.size for info in located[0][0].get_file_info([path for _, path in located]))
+        yield from located[0][0].get_file_info([path for _, path in located])
 
 
 @contextmanager

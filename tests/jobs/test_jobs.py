@@ -444,6 +444,11 @@ def test_a_model_with_tags_writes_the_language_that_is_asked_for(
     assert english["reference"].to_pylist() == ["good morning test 0", "good morning test 1"]
     assert dutch["reference"].to_pylist() == ["goedemorgen test 0", "goedemorgen test 1"]
     assert english["score"].to_pylist() != dutch["score"].to_pylist(), "they start from other tokens"
+    manifest = storage.read_json(f"{labels}/manifest.json")
+    manifest["counts"]["content"] += 1  # as where what had failed was tried again
+    storage.write_json(f"{labels}/manifest.json", manifest)
+    changed = refused("evaluate", *search, f"shards={shards}", f"labels={labels}", f"out={tmp_path}/nl")
+    assert "holds another test stage (its inputs differ)" in changed
     assert start("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/text", "lang=nl") == 0
     assert "no tag of sv" in refused("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/sv", "lang=sv")
 
@@ -467,6 +472,22 @@ def test_a_recording_that_cannot_be_decoded_is_the_exit_status_of_the_others_too
         message = refused("transcribe", *transcribe, f"audio={tmp_path}/*.flac", f"out={tmp_path}/two")
         assert f"{tmp_path}/two/failed.jsonl: 1 of 2 recordings cannot be decoded" in message
     assert (tmp_path / "two" / "good.json").read_bytes() == (tmp_path / "one" / "good.json").read_bytes()
+
+
+def test_other_recordings_of_the_same_names_and_sizes_are_others(
+    refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr") == 0
+    for day in ("one", "two"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "0001.flac").write_bytes(tone())
+    transcribe = [f"model={tmp_path}/asr", "beam.beam=1", "cluster.decoders=0", f"out={tmp_path}/text"]
+    for said in ("is done", "was done before"):
+        assert start("transcribe", *transcribe, f"audio={tmp_path}/one") == 0
+        assert f"{tmp_path}/text {said}" in capsys.readouterr().out
+    assert "its inputs differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/two")
+    os.utime(tmp_path / "one" / "0001.flac", ns=(0, 0))
+    assert "its inputs differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/one")
 
 
 def test_a_job_lists_no_keys_that_mean_nothing_to_it() -> None:

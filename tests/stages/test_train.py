@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from text_shards import write_text_shards
 
+from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.index import Source
 from xlst_ray.batches.options import BatchOptions
@@ -101,6 +102,12 @@ def test_another_number_of_heads_is_refused_though_all_shapes_fit(data: SpeechDa
         train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
 
 
+def test_other_strides_are_refused_though_all_shapes_fit(data: SpeechData, tmp_path: Path) -> None:
+    options = OPTIONS.replace(model=ModelOptions(size="debug", strides=(2, 1)))
+    with pytest.raises(TransferError, match=r"strides \[2, 2\], the model \[2, 1\](.|\n)*model.strides=\[2, 2\]"):
+        train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+
+
 def test_a_conformer_takes_over_the_decoder_and_the_subsampler(
     data: SpeechData, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -144,6 +151,45 @@ def test_a_vocabulary_is_of_the_labels_that_are_kept(labelled: tuple[str, str], 
     ]  # fmt: skip
     assert ["щ" in some for some in pieces] == [True, False]
     assert all("k" in some for some in pieces)
+
+
+def test_a_vocabulary_is_made_anew_where_what_it_is_made_of_has_changed(
+    labelled: tuple[str, str], tmp_path: Path
+) -> None:
+    """At the same paths: other held-out sentences, another attempt at labels that had failed."""
+    (shards, labels), held_out = labelled, tmp_path / "held-out"
+
+    def made() -> str:
+        return speech_data(
+            OPTIONS.text, VocabularyOptions(kind="char"), shards=shards, labels=labels, init=None, vocabulary=None,
+            held_out=str(held_out), out=f"{tmp_path}/out",
+        ).vocabulary  # fmt: skip
+
+    held_out.write_text("")
+    first = made()
+    assert made() == first
+    held_out.write_text("kissa nukkuu\n")
+    second = made()
+    assert ["k" in read_vocabulary(one).pieces for one in (first, second)] == [True, False]
+    manifest = storage.read_json(f"{labels}/manifest.json")
+    manifest["counts"]["content"] += 1
+    storage.write_json(f"{labels}/manifest.json", manifest)
+    assert made() not in (first, second)
+
+
+def test_each_source_leaves_out_its_own_held_out_sentences(checkpoint: Path, tmp_path: Path) -> None:
+    shards = str(tmp_path / "shards")
+    for split in ("train", "dev"):
+        tones.write_shards(Path(shards), split, TEXTS)
+    run_stage(Stage("prepare", {"corpus": {"lang": "nl"}}, {}), shards, lambda _: {"train": len(TEXTS)})
+    (tmp_path / "keys").write_text(f"{TEXTS[0]}\n")
+    whole, less = (Source(shards, "train", held_out=file) for file in (None, f"{tmp_path}/keys"))
+    data = SpeechData(whole, Source(shards, "dev"), "nl", str(checkpoint), further={"more": (less, "nl")})
+    counts = train_speech("train", OPTIONS, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    assert (counts["kept"], counts["held-out sentence"]) == (2 * len(TEXTS) - 1, 1)
+    other = replace(data, further={"more": (whole, "nl")})
+    stages = [describe_training("train", OPTIONS, one, 1, 1).fingerprint for one in (data, other)]
+    assert stages[0] != stages[1]
 
 
 def test_which_labels_are_trained_on_is_part_of_what_a_training_is(

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 sys.path.append(str(Path(__file__).parents[1] / "model"))
 from encoders import KINDS, write_encoder
 
+from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.audio.decode import decode_flac
 from xlst_ray.audio.fbank import utterance_cmvn
@@ -29,6 +30,7 @@ from xlst_ray.model.options import ModelOptions, PretrainedOptions
 from xlst_ray.model.pretrained import load_pretrained
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.transfer import TransferOptions
+from xlst_ray.shards.files import shard_name
 from xlst_ray.stages.encode import describe_encoding, encode
 from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
 from xlst_ray.stages.export import export
@@ -225,3 +227,39 @@ def test_it_is_no_speech2text(encoder: Callable[[str], Path], data: SpeechData, 
     with pytest.raises(DataError, match="no pretrained encoder"):
         export(str(tmp_path / "out"), str(tmp_path / "export"))
     assert not np.any([path.exists() for path in (tmp_path / "export").glob("*")])
+
+
+def test_what_whisper_does_not_hear_is_not_trained_on_and_told_where_it_is_scored(
+    encoder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """30 s, and less where it is played more slowly; a sentence without a letter has no place in the scores."""
+    sounds = {"a": ("ab", 1.0), "b": ("cd", 28.0), "c": ("ef", 31.0), "d": ("...", 1.0)}
+
+    def prepare(folder: str) -> dict[str, int]:
+        for split in ("train", "dev", "test"):
+            rows = [
+                tones.row(name, text, np.resize(tones.wave("abc"), int(seconds * 16_000)))
+                for name, (text, seconds) in sounds.items()
+            ]
+            storage.write_table(f"{folder}/{split}/{shard_name(0)}", tones.table(rows))
+        return {"train": 4}
+
+    shards = run_stage(Stage("prepare", {"corpus": {"lang": "nl"}}, {}), str(tmp_path / "shards"), prepare).folder
+    data = speech_data(
+        TOP_TEXT, VocabularyOptions(kind="char"), shards=shards, labels=None, init=None, vocabulary=None, held_out=None,
+        out=str(tmp_path / "out"),
+    )  # fmt: skip
+    for name, speeds, kept in (("one", (1.0,), 2), ("slow", (0.9, 1.0), 1)):
+        speech = options(encoder("whisper"), updates=1).replace(augment=AugmentOptions(policy="none", speeds=speeds))
+        speech = speech.replace(batch=speech.batch.replace(max_utterance_frames=4000))
+        counts = train_speech("train", speech, data, 1, str(tmp_path / name), HERE)
+        assert (counts["kept"], counts["too long"], counts["empty text"]) == (kept, 3 - kept, 1)
+    found = evaluate("test", EvaluateOptions(beam={"beam": 1, "max_tokens_ratio": 0.05}), str(tmp_path / "one"),
+                     Source(shards, "test"), str(tmp_path / "test"), HERE)  # fmt: skip
+    assert (found["utterances"], found["cut"], found["left_out"]) == (3, 1, {"empty text": 1})
+    assert "test: 3 utterances are scored; left out: 1 empty text; heard up to the encoder's 30 s alone: 1" in (
+        capsys.readouterr().out
+    )
+    with pytest.raises(ConfigError, match="longest: the encoder hears 30 s, not 40"):
+        transcribe(TranscribeOptions(longest=40.0), str(tmp_path / "one"), [Recording("a.flac", "a")],
+                   str(tmp_path / "text"), HERE)  # fmt: skip

@@ -32,6 +32,13 @@ def test_idempotent(text: str, lang: str, options: TextOptions) -> None:
     assert normalise(once, lang, options) == once
 
 
+@pytest.mark.parametrize("plane", range(3))
+def test_idempotent_over_every_character(plane: int) -> None:
+    words = [f"a{chr(code)}b" for code in range(max(0x20, plane << 16), (plane + 1) << 16)]
+    once = [normalise(word, "en", TextOptions()) for word in words]
+    assert [normalise(word, "en", TextOptions()) for word in once] == once
+
+
 @given(texts, st.sampled_from(LANGS), options)
 def test_whitespace_is_single_and_nothing_invisible_stays(text: str, lang: str, options: TextOptions) -> None:
     result = normalise(text, lang, options)

@@ -30,7 +30,7 @@ _COMMONEST: Final = 2
 NEXT_STEP: Final[Mapping[str, str]] = {  # by the reason why an utterance is left out
     "empty text": "is the transcript another column, or in a script that text.* leaves out?",
     "too short": "lower batch.min_utterance_frames",
-    "too long": "raise batch.max_utterance_frames",
+    "too long": "raise batch.max_utterance_frames; Whisper hears 30 s, at the slowest of augment.speeds less",
     "too many tokens": "raise batch.max_utterance_tokens",
     "no label": "why sentences failed stands in the label files: jobs/validate.py shards=... labels=... tells",
     "label refused": "loosen the thresholds of keep, or look at the labels' page",
@@ -64,6 +64,7 @@ class Source:
         keep: thresholds on the labels' scores; none: every label is used.
         share: of the training utterances that are used, drawn by their ids: a smaller share is part of a larger.
         states: folder of a frozen encoder's states, which are read in place of the audio; none: filterbanks of it.
+        held_out: file of sentence keys, one a line, that may not be trained on; none: all may.
     """
 
     shards: str
@@ -73,6 +74,7 @@ class Source:
     keep: KeepOptions | None = None
     states: str | None = None
     share: float = 1.0
+    held_out: str | None = None
 
 
 @dataclass(frozen=True)

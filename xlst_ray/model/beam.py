@@ -64,8 +64,12 @@ class Hypothesis:
     no_speech: bool = False
 
 
+# Of an utterance whose CTC steps are too few for `min_tokens`: it has none that is possible. JSON knows no infinity.
+NOTHING: Final = Hypothesis((), torch.finfo(torch.float32).min, finished=False)
+
+
 class Recognition(NamedTuple):
-    """Of one utterance: at most `beam` hypotheses, best first, and the CTC head's best path where there is a head."""
+    """Of one utterance: 1 to `beam` hypotheses, best first, and the CTC head's best path where there is a head."""
 
     hypotheses: list[Hypothesis]
     ctc: tuple[int, ...] | None
@@ -199,7 +203,7 @@ class _Search:
         ):
             self.results[number] = [
                 _hypothesis(row, score) for row, score in zip(tokens, scores, strict=True) if score > -torch.inf
-            ]
+            ] or [NOTHING]
         stay = (~done).nonzero()[:, 0]
         self.utterances, self.caps = self.utterances[stay], self.caps[stay]
         self.tokens, self.log_probs = self.tokens[stay], self.log_probs[stay]

@@ -124,6 +124,11 @@ class S2TModel(nn.Module):
         """What makes the features that the model reads of a wave; none: filterbanks, normalised."""
         return None if self.pretrained is None else self.pretrained.frontend
 
+    @property
+    def longest(self) -> int | None:
+        """Samples of an utterance that are heard; none: all."""
+        return None if self.pretrained is None else self.pretrained.longest
+
     def forward(self, features: Tensor, lengths: Tensor, tokens: Tensor) -> Output:
         """Features (B, T, F) of lengths (B) and decoder inputs (B, U), `</s>` first -> `Output`."""
         encoded = self.encode(features, lengths)

@@ -227,13 +227,18 @@ class Recipe:
         labels, shards, keep = self.labels(engine, seed), self.source.folder, self._thresholds(engine)
         data = SpeechData(
             train=Source(
-                shards, "train", labels.folder, keep=keep, states=self.source_states, share=self._share(engine)
+                shards,
+                "train",
+                labels.folder,
+                keep=keep,
+                states=self.source_states,
+                share=self._share(engine),
+                held_out=self._held_out_file(f"labels-{engine}"),
             ),
             dev=Source(shards, "dev", labels.folder, keep=keep, states=self.source_states),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
             init=self.asr(seed).folder,
-            held_out=self._held_out_file(f"labels-{engine}"),
         )
         return self._train(f"st-{engine}", self.experiment.st, data, seed)
 
@@ -255,13 +260,13 @@ class Recipe:
     def target_data(self, start: Start, seed: int) -> SpeechData:
         """What the target ASR of an arm learns from, and the model that it starts from."""
         init = self._start_model(start, seed)
+        held_out = self._held_out_file("target-train")
         data = SpeechData(
-            train=Source(self.target.folder, "train", states=self.target_states),
+            train=Source(self.target.folder, "train", states=self.target_states, held_out=held_out),
             dev=Source(self.target.folder, "dev", states=self.target_states),
             lang=self.target_lang,
             vocabulary=self.vocabulary.folder,
             init=None if init is None else init.folder,
-            held_out=self._held_out_file("target-train"),
         )
         return self._with_labels(data, start.engine, seed) if start.engine and start.arm == JOINT else data
 
@@ -276,9 +281,9 @@ class Recipe:
             keep=self._thresholds(engine),
             states=self.source_states,
             share=self._share(engine),
+            held_out=self._held_out_file(f"labels-{engine}"),
         )
-        held_out = data.held_out or self._held_out_file(f"labels-{engine}")
-        return replace(data, further={TRANSLATED: (translated, self.target_lang)}, held_out=held_out)
+        return replace(data, further={TRANSLATED: (translated, self.target_lang)})
 
     def _start_model(self, start: Start, seed: int) -> StageResult | None:
         if start.engine is not None and start.arm != JOINT:

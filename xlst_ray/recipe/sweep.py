@@ -193,7 +193,7 @@ def best_config(work: TrialWork, record: Record, out: str) -> str:
         "states": data.train.states,
         "init": data.init,
         "vocabulary": data.vocabulary,
-        "held_out": data.held_out,
+        "held_out": data.train.held_out,
         "sources": {name: _source(source) for name, (source, _) in data.further.items()},
         "out": out,
         "seed": x.seeds[0],

@@ -56,13 +56,17 @@ class StateEncoder:
             )
         return cls(options, threads=threads, gpu=gpu)
 
+    @property
+    def longest(self) -> int | None:
+        """Samples of a wave that are heard; none: all."""
+        return self._encoder.longest
+
     @torch.inference_mode()
     def __call__(self, waves: Sequence[Wave]) -> list[Tensor]:
         """Waves (N,), float32 at 16 kHz -> states (S, D) of each, float16."""
         by_length = sorted(range(len(waves)), key=lambda place: len(waves[place]))
         found: dict[int, Tensor] = {}
-        longest = self._encoder.longest
-        self.cut = 0 if longest is None else sum(len(wave) > longest for wave in waves)
+        self.cut = 0 if self.longest is None else sum(len(wave) > self.longest for wave in waves)
         for first in range(0, len(by_length), self._batch):
             places = by_length[first : first + self._batch]
             features = [self._encoder.frontend(waves[place]) for place in places]
@@ -101,6 +105,7 @@ def encode(title: str, options: EncoderOptions, shards: str, folder: str, cluste
             pool=cluster.decoders,
             cpus=cluster.decoder_cpus,
             gpus=cluster.decoder_gpus,
+            folder=folder,
         )
     )
     total = {name: sum(part[name] for part in done) for name in ("utterances", "steps", "bytes", "cut")}

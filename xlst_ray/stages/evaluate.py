@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 
 from xlst_ray import storage
-from xlst_ray.batches.index import Index, Source, TargetText, build_index
+from xlst_ray.audio.fbank import SHIFT
+from xlst_ray.batches.index import Index, Source, TargetText, build_index, show_left_out
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import Planned, plan_held_out
@@ -22,6 +23,7 @@ from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
 from xlst_ray.model.beam import BeamOptions, Recognition, recognise
 from xlst_ray.model.files import load_model
+from xlst_ray.progress import say
 from xlst_ray.score.bleu import score_translations
 from xlst_ray.score.errors import char_errors, rate, word_errors
 from xlst_ray.score.options import ScoreOptions
@@ -72,7 +74,7 @@ class Decoder:
             self._vocabulary = Vocabulary.load(folder, size=self._model.vocabulary_size)
         self._start = self._vocabulary.start(lang)
         self._options = options
-        frontend = self._model.frontend
+        frontend, self._heard = self._model.frontend, self._model.longest
         self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0, frontend=frontend)
 
     def __call__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -81,7 +83,9 @@ class Decoder:
         frames = torch.from_numpy(batch.frames).to(self._device)
         starts = None if self._start is None else torch.full_like(frames, self._start)
         found = recognise(self._model, features, frames, self._options.beam, starts)
-        return [{"id": name, **self._describe(one)} for name, one in zip(batch.ids, found, strict=True)]
+        cut = [self._heard is not None and count * SHIFT > self._heard for count in self._loader.index.frames[rows]]
+        named = zip(batch.ids, cut, found, strict=True)
+        return [{"id": name, "cut": bool(whether), **self._describe(one)} for name, whether, one in named]
 
     def _describe(self, found: Recognition) -> dict[str, Any]:
         best, decode = found.hypotheses[0], self._vocabulary.decode
@@ -132,9 +136,15 @@ def evaluate(
         )
         for answer in part
     }
+    left_out = {reason: count for reason, count in index.counts.items() if reason not in ("kept", "seconds")}
+    cut = sum(answer.pop("cut") for answer in answers.values())
+    if left_out or cut:
+        told = f"left out: {show_left_out(index.counts)}; heard up to the encoder's 30 s alone: {cut}"
+        say(f"{title}: {len(index)} utterances are scored; {told}")
     table = _join(index, test, answers, rule)
     storage.write_table(storage.join(folder, HYPOTHESES), table)
     scores = score(table, lang, text, options.score, translated=test.labels is not None)
+    scores |= {"left_out": left_out, "cut": cut}
     storage.write_json(storage.join(folder, SCORES), scores)
     return scores
 

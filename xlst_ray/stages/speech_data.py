@@ -1,5 +1,6 @@
 """What a speech model learns from: sources with labels and states, the language of their targets, a vocabulary."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,9 @@ from xlst_ray.batches.index import Source
 from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import ConfigError
 from xlst_ray.shards.files import iter_texts, shard_urls
-from xlst_ray.shards.scores import iter_translations
+from xlst_ray.shards.quality import FOLDER as QUALITY
+from xlst_ray.shards.scores import FOLDER as SCORES
+from xlst_ray.shards.scores import iter_translations, refuse_without_quality
 from xlst_ray.stages.stage import fingerprint, finished
 from xlst_ray.stages.states import about_states
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
@@ -27,6 +30,7 @@ class SourceOptions(Section):
     states: Url | None = option(None, "folder or URL of its states, where states are what is read")
     keep: KeepOptions | None = option(None, "thresholds on the scores of labels; none: all are used")
     share: float = option(1.0, "of its utterances that are trained on, drawn by their ids", gt=0, le=1)
+    held_out: Url | None = option(None, "file of keys of sentences that are not trained on; none: held_out of the job")
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,6 @@ class SpeechData:
         further: more to train on, by name, each with the language of its targets.
         vocabulary: folder with `vocabulary.model`, or with a Speech2Text tokenizer.
         init: model folder to start from, ours or a Speech2Text checkpoint; none: random weights.
-        held_out: file of sentence keys, one a line, that may not be trained on.
     """
 
     train: Source
@@ -47,7 +50,6 @@ class SpeechData:
     lang: str
     vocabulary: str
     init: str | None = None
-    held_out: str | None = None
     further: Mapping[str, tuple[Source, str]] = field(default_factory=dict)
 
 
@@ -67,7 +69,8 @@ def speech_data(
 ) -> SpeechData:
     """What the train and dev splits of a shard folder, and the train splits of further ones, teach.
 
-    A vocabulary that is not given is made beside `out`. With `keep`, labels that its thresholds refuse are left out.
+    A vocabulary that is not given is made beside `out`. With `keep`, labels that its thresholds refuse are left out; no
+    sentence of the file `held_out` is trained on.
 
     Raises:
         DataError: a folder is not that of a finished stage.
@@ -76,22 +79,55 @@ def speech_data(
     if vocabulary is not None and pieces != VocabularyOptions():
         what = "says how a vocabulary is made, and vocabulary= names one that is there"
         raise ConfigError(what, where="pieces", hint="leave one of them out")
-    train, dev = (Source(shards, split, labels, keep=keep, states=states) for split in ("train", "dev"))
+    train = Source(shards, "train", labels, keep=keep, states=states, held_out=held_out)
+    dev = Source(shards, "dev", labels, keep=keep, states=states)
     lang = target_language(train)
     sources = {
-        name: Source(more.shards, "train", more.labels, more.weight, more.keep, more.states, more.share)
+        name: Source(more.shards, "train", more.labels, more.weight, more.keep, more.states, more.share, file)
         for name, more in sorted((further or {}).items())
+        for file in [more.held_out or held_out]
     }
     more = {name: (source, target_language(source)) for name, source in sources.items()}
     if vocabulary is None:
         # Beside the stage and named by what it is made of: a call that is then refused leaves no trace in the stage.
-        read = [shards, labels, held_out, *((name, source.shards, source.labels) for name, source in sources.items())]
-        made_of = [*read, text.resolved(), pieces.identity(), *([] if keep is None else [keep.identity()])]
+        made_of = [*map(_read_of, [train, *sources.values()]), text.resolved(), pieces.identity()]
         vocabulary = f"{out}-vocabulary-{fingerprint(made_of)}"
         if not storage.exists(storage.join(vocabulary, VOCABULARY_FILE)):
-            texts = [(target, _texts(source, target, held_out)) for source, target in [(train, lang), *more.values()]]
+            texts = [(target, _texts(source, target)) for source, target in [(train, lang), *more.values()]]
             make_vocabulary(texts, text, pieces, vocabulary)
-    return SpeechData(train, dev, lang, vocabulary, init, held_out, more)
+    return SpeechData(train, dev, lang, vocabulary, init, more)
+
+
+def _read_of(source: Source) -> dict[str, Any]:
+    """The content of the texts of a source, as far as a vocabulary sees them."""
+    found: dict[str, Any] = {"shards": finished(source.shards, "corpus").fingerprint}
+    if source.labels is not None:
+        found["labels"] = labels_fingerprint(source.labels)
+    if source.labels is not None and source.keep is not None:
+        found |= {"keep": source.keep.identity(), **scores_fingerprints(source.labels, source.keep)}
+    if source.held_out is not None:
+        found["held-out"] = content(source.held_out)
+    return found
+
+
+def labels_fingerprint(folder: str) -> str:
+    """Of what labels are and of their content, which another attempt at what had failed has changed."""
+    labels = finished(folder, "target")
+    return fingerprint([labels.fingerprint, labels.counts.get("content")])
+
+
+def scores_fingerprints(labels: str, keep: KeepOptions) -> dict[str, str]:
+    """Of the scores that thresholds are on."""
+    found = {"scores": finished(storage.join(labels, SCORES), "filters").fingerprint}
+    if keep.quality is not None:
+        refuse_without_quality(labels, keep)
+        found["quality"] = finished(storage.join(labels, QUALITY), "content").fingerprint
+    return found
+
+
+def content(url: str) -> str:
+    """Of a small file: 12 hexadecimal digits."""
+    return hashlib.sha256(storage.read_bytes(url)).hexdigest()[:12]
 
 
 def target_language(source: Source) -> str:
@@ -101,13 +137,13 @@ def target_language(source: Source) -> str:
     return str(finished(source.labels, "target").config["target"])
 
 
-def _texts(source: Source, lang: str, held_out: str | None) -> Iterator[str]:
+def _texts(source: Source, lang: str) -> Iterator[str]:
     texts = (
         iter_texts(source.shards, "train")
         if source.labels is None
         else iter_translations(shard_urls(source.shards, "train"), source.labels, source.keep)
     )
-    return texts if held_out is None else without_held_out(texts, read_held_out(held_out), lang)
+    return texts if source.held_out is None else without_held_out(texts, read_held_out(source.held_out), lang)
 
 
 def sources(data: SpeechData) -> list[tuple[str, Source]]:

@@ -5,7 +5,6 @@ A model folder holds `model.safetensors`, `model.json` (architecture), `vocabula
 `transfer.txt` (what was taken over) and `training.json` (validations).
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -38,16 +37,19 @@ from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import CONFIG
 from xlst_ray.model.transfer import TransferOptions, plan_transfer
 from xlst_ray.progress import say
-from xlst_ray.shards.quality import FOLDER as QUALITY
-from xlst_ray.shards.scores import FOLDER as SCORES
-from xlst_ray.shards.scores import refuse_without_quality
 from xlst_ray.stages.batch_fit import fit_batches
-from xlst_ray.stages.speech_data import SpeechData, encoder_of, sources
+from xlst_ray.stages.speech_data import (
+    SpeechData,
+    content,
+    encoder_of,
+    labels_fingerprint,
+    scores_fingerprints,
+    sources,
+)
 from xlst_ray.stages.stage import Stage, fingerprint, finished
 from xlst_ray.stages.states import ABOUT
 from xlst_ray.stages.text import read_held_out, read_vocabulary
 from xlst_ray.text.ids import UNK
-from xlst_ray.text.keep import KeepOptions
 from xlst_ray.text.leakage import sentence_key
 from xlst_ray.text.normalise import TextOptions, normalise
 from xlst_ray.text.vocabulary import Vocabulary
@@ -154,26 +156,28 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if vocabulary.tags:
         config["writes"] = sorted({data.lang, *(lang for _, lang in data.further.values())})
     if data.train.labels is not None:
-        inputs["labels"] = _labels_fingerprint(data.train.labels)
+        inputs["labels"] = labels_fingerprint(data.train.labels)
     for part, (source, _) in data.further.items():
         inputs[f"shards-{part}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:
-            inputs[f"labels-{part}"] = _labels_fingerprint(source.labels)
+            inputs[f"labels-{part}"] = labels_fingerprint(source.labels)
     if data.further:
         config["sources"] = {part: source.weight for part, (source, _) in data.further.items()}
     for part, source in sources(data):
         if source.states is not None:
             inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
+        if source.held_out is not None:
+            inputs["held-out" if source is data.train else f"held-out-{part}"] = content(source.held_out)
         if source.share != 1.0:
             config[f"share-{part}"] = source.share
         if source.labels is not None and source.keep is not None:
             suffix = "" if source is data.train else f"-{part}"
             config[f"keep{suffix}"] = source.keep.identity()
-            inputs |= {f"{name}{suffix}": found for name, found in _scores(source.labels, source.keep).items()}
+            inputs |= {
+                f"{name}{suffix}": found for name, found in scores_fingerprints(source.labels, source.keep).items()
+            }
     if data.init is not None:
         inputs["init"] = _model_fingerprint(data.init)
-    if data.held_out is not None:
-        inputs["held-out"] = _content(data.held_out)
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
 
 
@@ -194,30 +198,11 @@ def _fingerprint_of_pretrained(options: PretrainedOptions) -> str:
     return fingerprint_of(find_pretrained(str(options.path), options.revision))
 
 
-def _labels_fingerprint(folder: str) -> str:
-    """Of what they are and of their content, which another attempt at what had failed has changed."""
-    labels = finished(folder)
-    return fingerprint([labels.fingerprint, labels.counts.get("content")])
-
-
-def _scores(labels: str, keep: KeepOptions) -> dict[str, str]:
-    """Fingerprints of the scores that thresholds are on."""
-    found = {"scores": finished(storage.join(labels, SCORES), "filters").fingerprint}
-    if keep.quality is not None:
-        refuse_without_quality(labels, keep)
-        found["quality"] = finished(storage.join(labels, QUALITY), "content").fingerprint
-    return found
-
-
 def _model_fingerprint(folder: str) -> str:
     """A stage's own; that of the files where the folder is a transformers checkpoint."""
     if storage.exists(storage.join(folder, CONFIG)):
-        return fingerprint([_content(url) for url in storage.list_files(folder)])
+        return fingerprint([content(url) for url in storage.list_files(folder)])
     return finished(folder, "lang").fingerprint
-
-
-def _content(url: str) -> str:
-    return hashlib.sha256(storage.read_bytes(url)).hexdigest()[:12]
 
 
 def train_speech(
@@ -244,8 +229,9 @@ def train_speech(
         raise ConfigError(
             "the encoder reads samples, which have no bins to mask", where="augment", hint="set augment.freq_masks=0"
         )
-    train, dev = (_index(source, data.lang, options, data, vocabulary) for source in (data.train, data.dev))
-    further = [_index(source, lang, options, data, vocabulary) for source, lang in data.further.values()]
+    fits = _fitting(options, model.longest)
+    train, dev = (_index(source, data.lang, options.text, fits, vocabulary) for source in (data.train, data.dev))
+    further = [_index(source, lang, options.text, fits, vocabulary) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
@@ -298,6 +284,10 @@ def _initial_model(
             where=data.init,
             hint=f"set model.heads={source.architecture.heads}",
         )
+    here, there = list(model.architecture.strides), list(source.architecture.strides)
+    if len(here) == len(there) and here != there:  # nor does any shape show these, and the encoder learnt them
+        what = f"has a convolution with strides {there}, the model {here}"
+        raise TransferError(what, where=data.init, hint=f"set model.strides={there}")
     plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     plan.apply(model)
     freeze = {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0}
@@ -325,14 +315,22 @@ def _frozen_for_good(model: S2TModel, options: PretrainedOptions) -> set[str]:
     return fixed | {name for name, depth in below.items() if options.frozen or depth >= lowest}
 
 
-def _index(source: Source, lang: str, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> Index:
-    held_out = frozenset[str]() if data.held_out is None else read_held_out(data.held_out)
+def _fitting(options: SpeechOptions, longest: int | None) -> BatchOptions:
+    """Which utterances fit: none that lasts more samples, at the slowest speed, than the encoder hears."""
+    if longest is None:
+        return options.batch
+    heard = int(longest / SHIFT * min(options.augment.speeds))
+    return options.batch.replace(max_utterance_frames=min(heard, options.batch.max_utterance_frames))
+
+
+def _index(source: Source, lang: str, rule: TextOptions, batch: BatchOptions, vocabulary: Vocabulary) -> Index:
+    held_out = frozenset[str]() if source.held_out is None else read_held_out(source.held_out)
     text = TargetText(
-        normalise=lambda sentence: normalise(sentence, lang, options.text),
+        normalise=lambda sentence: normalise(sentence, lang, rule),
         encode=lambda sentence: vocabulary.target(sentence, lang),
         leaked=lambda sentence: sentence_key(sentence, lang) in held_out,
     )
-    return build_index(source, text, options.batch)
+    return build_index(source, text, batch)
 
 
 def _describe(

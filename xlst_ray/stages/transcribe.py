@@ -120,9 +120,12 @@ class Transcriber:
             about = about_model(local)
         self._rows: Callable[[Sequence[Wave]], list[Tensor]] | None = None
         if own := self._model.frontend:
+            _refuse_unheard(options, self._model.longest)
             self._rows = lambda waves: [own(wave) for wave in waves]
         elif about is not None:
-            self._rows = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
+            encoder = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
+            _refuse_unheard(options, encoder.longest)
+            self._rows = encoder
         self._fbank = Fbank().to(self._device)
         self._folder, self._options = folder, options
 
@@ -185,6 +188,13 @@ class Transcriber:
         if self._model.frontend is None:
             features = utterance_cmvn(features, frames)
         return features.half().float(), frames
+
+
+def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
+    """Raises `ConfigError` where parts may be longer than the samples that the encoder hears."""
+    if longest is not None and options.longest * SAMPLE_RATE > longest:
+        heard = longest / SAMPLE_RATE
+        raise ConfigError(f"the encoder hears {heard:g} s, not {options.longest:g}", where="longest", hint=f"{heard:g}")
 
 
 def transcribe(

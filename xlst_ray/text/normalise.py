@@ -20,6 +20,7 @@ EXAMPLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("en", "stop--I ❤\ufe0f it", "stop i it"),
     ("en", "co\u00adop\u200berate\ufeff 👍🏽", "cooperate"),
     ("de", "Die STRAẞE heißt „Große Straße“.", "die straße heißt große straße"),
+    ("af", "ŉ Boek, 'n boek", "n boek n boek"),
     ("nl", "’s Avonds zo’n ĲSVOGEL, ÉÉN!", "s avonds zo'n ijsvogel één"),
     ("fr", "L’été, c’est « aujourd’hui » !", "l'été c'est aujourd'hui"),
     ("ca", "Col·legi i COL·LEGI; · fi", "col·legi i col·legi fi"),
@@ -71,7 +72,8 @@ def normalise(text: str, lang: str, options: TextOptions) -> str:
         ConfigError: `lang` is no language code.
     """
     base, spaces = language(lang).base, language(lang).spaces
-    text = unicodedata.normalize(options.unicode, text.translate(_TYPOGRAPHY)).translate(_INVISIBLE)
+    text = unicodedata.normalize(options.unicode, text.translate(_TYPOGRAPHY)).translate(_TYPOGRAPHY)
+    text = text.translate(_INVISIBLE)
     if options.lowercase:
         text = _lower(text, base)
     text = _respell(text, base)
@@ -88,7 +90,8 @@ _WITHIN_WORDS: Final = {"hy": "՛՜՞"}  # punctuation written on a vowel: goes 
 _UZBEK_LETTERS: Final = re.compile("(?<=[ogOG])['ʻ]")
 _GERSHAYIM: Final = re.compile(r'(?<=\w)"(?=\w)')
 
-# Before the Unicode form, which would make a space and an accent of the acute that stands for an apostrophe.
+# Before the Unicode form, which would make a space and an accent of the acute that stands for an apostrophe; and after
+# it, which takes such signs out of others (the Afrikaans ŉ, some Arabic forms).
 _TYPOGRAPHY: Final = {
     **dict.fromkeys(map(ord, "’‘‛ʼ`´＇՚׳"), "'"),
     **dict.fromkeys(map(ord, "‐‑־֊﹣－"), "-"),
