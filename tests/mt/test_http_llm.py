@@ -262,13 +262,19 @@ def test_what_the_server_forbids_of_one_sentence_is_its_error_once_it_has_answer
 
 def test_a_server_that_rejects_every_request_stops_the_work(server: Server) -> None:
     texts = [f"sentence {number}" for number in range(40)]
-    server.faults = {text: [status(422)] * 2 for text in texts}
+    server.faults = {text: [status(422)] for text in [*texts, "1"]}
     says = r"answered none of 16 requests.*HTTP 422 not this time(.|\n)*limit_field"
     with pytest.raises(TranslationError, match=says):
         translator(server, http={"concurrency": 1}).translate(texts)
-    assert len(server.requests) == 16
-    results = translator(server, http={"concurrency": 1}).translate(["answered", *texts[:20]])
-    assert [result.status for result in results] == ["ok", *["error"] * 20], "then it is the sentences' own fault"
+    assert server.asked() == Counter([*texts[:16], "1"])
+
+
+def test_sentences_that_are_all_rejected_are_their_own_errors_where_another_is_not(server: Server) -> None:
+    texts = [f"sentence {number}" for number in range(40)]
+    server.faults = {text: [status(422)] for text in texts}
+    results = translator(server, http={"concurrency": 1}).translate(texts)
+    assert {result.error for result in results} == {"rejected: HTTP 422 not this time"}
+    assert server.asked() == Counter([*texts, "1"]), "one that nobody can object to is asked for once"
 
 
 def test_the_key_is_sent_and_never_told(

@@ -27,6 +27,7 @@ OPENING_ATTEMPTS: Final = 3
 FAILURES_IN_A_ROW: Final = 16  # sentences without an answer after all attempts, before the server counts as gone
 REJECTED: Final = "rejected"  # the reason of a sentence whose request was wrong
 FORBIDDEN: Final = 403
+HARMLESS: Final = "1"
 _FOR_ALL: Final = frozenset({401, 402, 403, 404, 405})
 _PASSING: Final = frozenset({408, 409, 425, 429})
 
@@ -85,7 +86,7 @@ class HttpLLM:
                 await asyncio.sleep(self._wait(attempt, setback))
             answer = await self._attempt(client, f"{self._url}/{path}", body, sentence)
             if isinstance(answer, Translation):
-                self._judge(answer)
+                await self._judge(client, f"{self._url}/{path}", answer)
                 return answer
             setback = answer
         self._failures += 1
@@ -97,13 +98,18 @@ class HttpLLM:
             )
         return Translation(None, "error", setback.reason)
 
-    def _judge(self, answer: Translation) -> None:
-        """What the server says of a sentence; one that has rejected every request so far would reject all of them."""
-        if self._answered or not (answer.error or "").startswith(REJECTED):
+    async def _judge(self, client: httpx2.AsyncClient, url: str, answer: Translation) -> None:
+        """What the server says of a sentence. One that has rejected every request so far is asked for a sentence that
+        nobody can object to: it may be the requests that are wrong, and then all of them are."""
+        if self._answered or not _is_rejected(answer):
             self._answered, self._failures = True, 0
             return
         self._failures += 1
-        if self._failures >= FAILURES_IN_A_ROW:
+        if self._failures != FAILURES_IN_A_ROW:
+            return
+        probed = await self._attempt(client, url, self._body(HARMLESS), HARMLESS)
+        self._answered = isinstance(probed, Translation)
+        if isinstance(probed, Translation) and _is_rejected(probed):
             raise TranslationError(
                 f"the server has answered none of {self._failures} requests, the last one with: {answer.error}",
                 where=self._url,
@@ -197,6 +203,10 @@ class HttpLLM:
         if names and self._model not in names:
             near = difflib.get_close_matches(self._model, names, n=3, cutoff=0.4) or names[:5]
             raise ConfigError(f"has no model {self._model}", where=url, hint=f"it has {', '.join(near)}")
+
+
+def _is_rejected(answer: Translation) -> bool:
+    return (answer.error or "").startswith(REJECTED)
 
 
 def _headers(options: HttpOptions) -> dict[str, str]:
