@@ -222,6 +222,23 @@ def test_a_retry_sends_what_failed_in_the_retries_of_another_label_set(server: S
     assert labels(tmp_path / "out-two") == {"0-0": "B", "0-1": "C"}
 
 
+def test_where_all_has_failed_each_retry_asks_again(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text_shards(tmp_path / "shards", [["a", "b"]])
+    given = arguments(server, tmp_path / "shards", tmp_path / "labels")
+    server.failing = {"a", "b"}
+    for further in ([], ["--retry-errors"], ["--retry-errors"]):
+        assert start([*given, *further]) == 2
+        assert "no sentence has a translation into fi (2 rejected)" in capsys.readouterr().err
+    assert server.asked == Counter({"a": 3, "b": 3})
+    server.failing = set()
+    assert start(given) == 2
+    assert "--retry-errors does, or delete" in capsys.readouterr().err
+    assert start([*given, "--retry-errors"]) == 0
+    assert labels(tmp_path / "labels") == {"0-0": "A", "0-1": "B"}
+
+
 def test_a_sample_is_not_sent_beyond_the_cap(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

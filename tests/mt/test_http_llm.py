@@ -244,37 +244,41 @@ def test_a_server_that_is_gone_stops_the_work(server: Server) -> None:
 
 @pytest.mark.parametrize(("code", "kind"), [(401, ConfigError), (403, ConfigError), (404, TranslationError)])
 def test_what_is_wrong_for_all_stops_the_work_at_once(server: Server, code: int, kind: type[Exception]) -> None:
-    server.faults = {text: [status(code)] * 9 for text in "abc"}
+    server.faults = {text: [status(code)] * 9 for text in "abc1"}
+    engine = translator(server, http={"concurrency": 1})
+    engine.translate(["first"])
     with pytest.raises(kind, match=f"HTTP {code}"):
-        translator(server, http={"concurrency": 1}).translate(list("abc"))
-    assert server.asked() == Counter(a=1)
+        engine.translate(list("abc"))
+    assert server.asked() == Counter(["first", "a", *(["1"] if code == 403 else [])]), "a 403 may be a sentence's own"
 
 
-def test_what_the_server_forbids_of_one_sentence_is_its_error_once_it_has_answered_another(server: Server) -> None:
-    server.faults = {"b": [status(403)] * 9}
+def test_what_the_server_forbids_of_one_sentence_is_its_error(server: Server) -> None:
+    """Also of the first: the server is asked for a sentence that nobody can object to."""
+    server.faults = {text: [status(403)] * 9 for text in "ac"}
     results = translator(server, http={"concurrency": 1}).translate(list("abc"))
-    assert [(result.text, result.error) for result in results] == [
-        ("A", None),
-        (None, "rejected: HTTP 403 not this time"),
-        ("C", None),
-    ]
+    forbidden = (None, "rejected: HTTP 403 not this time")
+    assert [(result.text, result.error) for result in results] == [forbidden, ("B", None), forbidden]
+    assert server.asked() == Counter({"a": 1, "b": 1, "c": 1, "1": 2})
 
 
-def test_a_server_that_rejects_every_request_stops_the_work(server: Server) -> None:
+@pytest.mark.parametrize("busy", [0, 1])
+def test_a_server_that_rejects_every_request_stops_the_work(server: Server, busy: int) -> None:
+    """`busy`: times that it does not answer as it is asked for the sentence that nobody can object to."""
     texts = [f"sentence {number}" for number in range(40)]
-    server.faults = {text: [status(422)] for text in [*texts, "1"]}
-    says = r"answered none of 16 requests.*HTTP 422 not this time(.|\n)*limit_field"
+    server.faults = {text: [status(422)] for text in texts} | {"1": [*[status(503)] * busy, status(422)]}
+    says = rf"rejects even '1', after {16 * (busy + 1)} sentences in a row: .*HTTP 422 not this time(.|\n)*limit_field"
     with pytest.raises(TranslationError, match=says):
         translator(server, http={"concurrency": 1}).translate(texts)
-    assert server.asked() == Counter([*texts[:16], "1"])
+    assert server.asked() == Counter([*texts[: 16 * (busy + 1)], *["1"] * (busy + 1)])
 
 
 def test_sentences_that_are_all_rejected_are_their_own_errors_where_another_is_not(server: Server) -> None:
     texts = [f"sentence {number}" for number in range(40)]
     server.faults = {text: [status(422)] for text in texts}
+    server.faults[texts[16]] = [status(503)] * 3
     results = translator(server, http={"concurrency": 1}).translate(texts)
-    assert {result.error for result in results} == {"rejected: HTTP 422 not this time"}
-    assert server.asked() == Counter([*texts, "1"]), "one that nobody can object to is asked for once"
+    assert Counter(result.error for result in results) == {"rejected: HTTP 422 not this time": 39, "HTTP 503": 1}
+    assert server.asked()["1"] == 2
 
 
 def test_the_key_is_sent_and_never_told(

@@ -23,7 +23,7 @@ from xlst_ray.mt.options import EngineOptions
 from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.stages.pseudo_label import LabelOptions, open_labelling
 from xlst_ray.stages.score_labels import score_and_report
-from xlst_ray.stages.speech_data import SpeechData, speech_data
+from xlst_ray.stages.speech_data import SourceOptions, SpeechData, speech_data
 from xlst_ray.stages.stage import Stage, run_stage
 from xlst_ray.stages.text import read_vocabulary
 from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
@@ -106,6 +106,8 @@ def test_other_strides_are_refused_though_all_shapes_fit(data: SpeechData, tmp_p
     options = OPTIONS.replace(model=ModelOptions(size="debug", strides=(2, 1)))
     with pytest.raises(TransferError, match=r"strides \[2, 2\], the model \[2, 1\](.|\n)*model.strides=\[2, 2\]"):
         train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    options = options.replace(transfer=options.transfer.replace(modules="decoder"))
+    train_speech("train", options, data, 1, str(tmp_path / "decoder"), ClusterOptions(workers=0))
 
 
 def test_a_conformer_takes_over_the_decoder_and_the_subsampler(
@@ -175,6 +177,21 @@ def test_a_vocabulary_is_made_anew_where_what_it_is_made_of_has_changed(
     manifest["counts"]["content"] += 1
     storage.write_json(f"{labels}/manifest.json", manifest)
     assert made() not in (first, second)
+
+
+def test_further_sources_have_the_held_out_sentences_of_the_job_unless_they_say_others(
+    data: SpeechData, checkpoint: Path
+) -> None:
+    given: list[dict[str, str | None]] = [{}, {"held_out": None}, {"held_out": "/other"}]
+    further = {
+        str(n): SourceOptions.model_validate({"shards": data.train.shards, **one}) for n, one in enumerate(given)
+    }
+    found = speech_data(
+        OPTIONS.text, VocabularyOptions(), shards=data.train.shards, labels=None, init=None, vocabulary=str(checkpoint),
+        held_out="/keys", out="/out", further=further,
+    )  # fmt: skip
+    assert found.train.held_out == "/keys"
+    assert [source.held_out for source, _ in found.further.values()] == ["/keys", None, "/other"]
 
 
 def test_each_source_leaves_out_its_own_held_out_sentences(checkpoint: Path, tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from xlst_ray.mt.protocol import Translation
 OPENING_ATTEMPTS: Final = 3
 FAILURES_IN_A_ROW: Final = 16  # sentences without an answer after all attempts, before the server counts as gone
 REJECTED: Final = "rejected"  # the reason of a sentence whose request was wrong
-FORBIDDEN: Final = 403
+FORBIDDEN: Final = 403  # a key, or what a sentence says
 HARMLESS: Final = "1"
-_FOR_ALL: Final = frozenset({401, 402, 403, 404, 405})
+_FOR_ALL: Final = frozenset({401, 402, 404, 405})
 _PASSING: Final = frozenset({408, 409, 425, 429})
 
 
@@ -56,7 +56,7 @@ class HttpLLM:
         self._url = options.http.url.rstrip("/")
         self._specification = options.specify(source, target)
         self._headers = _headers(options.http)
-        self._failures, self._answered = 0, False
+        self._failures = self._rejections = 0  # in a row: without an answer, and with one that rejects
         self._refuse_what_is_not_there()
 
     def translate(self, texts: Sequence[str]) -> list[Translation]:
@@ -99,22 +99,27 @@ class HttpLLM:
         return Translation(None, "error", setback.reason)
 
     async def _judge(self, client: httpx2.AsyncClient, url: str, answer: Translation) -> None:
-        """What the server says of a sentence. One that has rejected every request so far is asked for a sentence that
-        nobody can object to: it may be the requests that are wrong, and then all of them are."""
-        if self._answered or not _is_rejected(answer):
-            self._answered, self._failures = True, 0
-            return
-        self._failures += 1
-        if self._failures != FAILURES_IN_A_ROW:
+        """What the server says of a sentence. One that rejects many in a row, or forbids one, is asked for a sentence
+        that nobody can object to: it may be the requests that are wrong, or the key, and then all of them are.
+
+        Raises:
+            ConfigError, TranslationError: it rejects that, too.
+        """
+        self._failures = 0
+        self._rejections = self._rejections + 1 if _is_rejected(answer) else 0
+        forbids = _is_rejected(answer, FORBIDDEN) and self._rejections == 1
+        if not forbids and (not self._rejections or self._rejections % FAILURES_IN_A_ROW):
             return
         probed = await self._attempt(client, url, self._body(HARMLESS), HARMLESS)
-        self._answered = isinstance(probed, Translation)
-        if isinstance(probed, Translation) and _is_rejected(probed):
-            raise TranslationError(
-                f"the server has answered none of {self._failures} requests, the last one with: {answer.error}",
-                where=self._url,
-                hint="what does it not take? See http.limit_field, http.body, engine.sampling and engine.prompt",
-            )
+        if not isinstance(probed, Translation) or not _is_rejected(probed):
+            return
+        if _is_rejected(probed, FORBIDDEN):
+            _refuse(FORBIDDEN, url, self._http, self._model)
+        raise TranslationError(
+            f"the server rejects even {HARMLESS!r}, after {self._rejections} sentences in a row: {answer.error}",
+            where=self._url,
+            hint="what does it not take? See http.limit_field, http.body, engine.sampling and engine.prompt",
+        )
 
     async def _is_gone(self, client: httpx2.AsyncClient) -> bool:
         """Whether the server answers nothing at all: where there were few sentences, it may have been their fault."""
@@ -133,7 +138,7 @@ class HttpLLM:
         except httpx2.TransportError as error:
             return _Setback(f"connection: {type(error).__name__}")
         status = response.status_code
-        if status in _FOR_ALL and not (status == FORBIDDEN and self._answered):  # some forbid what a sentence says
+        if status in _FOR_ALL:
             _refuse(status, url, self._http, self._model)
         if status in _PASSING or status >= 500:
             return _Setback(f"HTTP {status}", _retry_after(response.headers.get("retry-after", "")))
@@ -205,8 +210,9 @@ class HttpLLM:
             raise ConfigError(f"has no model {self._model}", where=url, hint=f"it has {', '.join(near)}")
 
 
-def _is_rejected(answer: Translation) -> bool:
-    return (answer.error or "").startswith(REJECTED)
+def _is_rejected(answer: Translation, status: int | None = None) -> bool:
+    """Whether the request was wrong, and the server said so with this status; none: with any."""
+    return (answer.error or "").startswith(REJECTED if status is None else f"{REJECTED}: HTTP {status}")
 
 
 def _headers(options: HttpOptions) -> dict[str, str]:

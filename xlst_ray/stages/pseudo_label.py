@@ -184,7 +184,8 @@ class Labelling:
         for one in self.sets:
             if one.target in self.wanted and (attempt := self.wanted[one.target].attempt):
                 for folder in (self.wanted[one.target].translations.folder, one.folder):
-                    storage.write_json(storage.join(folder, ATTEMPTS), {"attempts": attempt})
+                    most = max(attempt, _attempts(folder))  # another label set's may be above
+                    storage.write_json(storage.join(folder, ATTEMPTS), {"attempts": most})
         counts = translate(self.texts[0], list(self.wanted.values()), self._engine, self.options.price, self.cluster)
         return dict(zip(self.wanted, counts, strict=True))
 
@@ -214,12 +215,19 @@ class Labelling:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in total["reasons"].items()) or "none"
         say(f"{title}: {total['ok']:,} of {total['rows']:,} rows have a label; without: {reasons}")
         if total["ok"] == 0:
-            raise DataError(
-                f"no sentence has a translation into {target} ({reasons})",
-                where=self.speech.stage.folder,
-                hint="has the corpus translations, does the engine speak these languages? --retry-errors asks again",
-            )
+            storage.delete(storage.join(folder, ATTEMPTS))  # another retry is another one, though this has not ended
+            what = f"no sentence has a translation into {target} ({reasons})"
+            raise DataError(what, where=self.speech.stage.folder, hint=self._hint(target))
         return {**total}
+
+    def _hint(self, target: str) -> str:
+        if self.options.engine.engine == "human":
+            return "has the corpus translations into this language?"
+        kept = self.wanted[target].translations.folder
+        return (
+            "does the engine speak these languages? What has failed is not asked for again by itself: "
+            f"jobs/pseudo_label.py --retry-errors does, or delete {kept}"
+        )
 
 
 def open_labelling(

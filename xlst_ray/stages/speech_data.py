@@ -30,7 +30,9 @@ class SourceOptions(Section):
     states: Url | None = option(None, "folder or URL of its states, where states are what is read")
     keep: KeepOptions | None = option(None, "thresholds on the scores of labels; none: all are used")
     share: float = option(1.0, "of its utterances that are trained on, drawn by their ids", gt=0, le=1)
-    held_out: Url | None = option(None, "file of keys of sentences that are not trained on; none: held_out of the job")
+    held_out: Url | None = option(
+        None, "file of keys of sentences that are not trained on; not given: held_out of the job; null: none"
+    )
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def speech_data(
     sources = {
         name: Source(more.shards, "train", more.labels, more.weight, more.keep, more.states, more.share, file)
         for name, more in sorted((further or {}).items())
-        for file in [more.held_out or held_out]
+        for file in [more.held_out if "held_out" in more.model_fields_set else held_out]
     }
     more = {name: (source, target_language(source)) for name, source in sources.items()}
     if vocabulary is None:

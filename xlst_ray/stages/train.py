@@ -6,6 +6,7 @@ A model folder holds `model.safetensors`, `model.json` (architecture), `vocabula
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -59,6 +60,7 @@ from xlst_ray.train.speech import SpeechTask
 from xlst_ray.train.step import World
 from xlst_ray.train.task import Task
 
+_SUBSAMPLER = re.compile(r"encoder\.(top\.)?conv\.")
 INIT_FOLDER = "init"
 TRAIN_INDEX = "index-train.parquet"
 DEV_INDEX = "index-dev.parquet"
@@ -151,6 +153,7 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if options.model.pretrained.path is not None:
         inputs["pretrained"] = _fingerprint_of_pretrained(options.model.pretrained)
         del config["model"]["pretrained"]["path"], config["model"]["pretrained"]["revision"]
+        config["model"]["pretrained"]["heard"] = "whole"  # since what is not is left out
     vocabulary = read_vocabulary(data.vocabulary)
     inputs["vocabulary"] = vocabulary.fingerprint
     if vocabulary.tags:
@@ -166,7 +169,7 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     for part, source in sources(data):
         if source.states is not None:
             inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
-        if source.held_out is not None:
+        if source.held_out is not None and (source is data.train or source.held_out != data.train.held_out):
             inputs["held-out" if source is data.train else f"held-out-{part}"] = content(source.held_out)
         if source.share != 1.0:
             config[f"share-{part}"] = source.share
@@ -284,11 +287,12 @@ def _initial_model(
             where=data.init,
             hint=f"set model.heads={source.architecture.heads}",
         )
+    plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     here, there = list(model.architecture.strides), list(source.architecture.strides)
-    if len(here) == len(there) and here != there:  # nor does any shape show these, and the encoder learnt them
+    taken = any(entry.action != "reset" and _SUBSAMPLER.match(entry.name) for entry in plan.entries)
+    if taken and here != there:  # nor does any shape show these
         what = f"has a convolution with strides {there}, the model {here}"
         raise TransferError(what, where=data.init, hint=f"set model.strides={there}")
-    plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     plan.apply(model)
     freeze = {entry.name: entry.frozen_until for entry in plan.entries if entry.frozen_until > 0}
     return model, {**freeze, **never}, f"starts from {data.init}{below}\n{plan.table()}"

@@ -194,7 +194,9 @@ def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
     """Raises `ConfigError` where parts may be longer than the samples that the encoder hears."""
     if longest is not None and options.longest * SAMPLE_RATE > longest:
         heard = longest / SAMPLE_RATE
-        raise ConfigError(f"the encoder hears {heard:g} s, not {options.longest:g}", where="longest", hint=f"{heard:g}")
+        raise ConfigError(
+            f"the encoder hears {heard:g} s, not {options.longest:g}", where="longest", hint=f"set longest={heard:g}"
+        )
 
 
 def transcribe(

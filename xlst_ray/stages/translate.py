@@ -156,13 +156,17 @@ def _capped(
     meter: TranslationMeter,
 ) -> None:
     """Pass after pass, each bucket with an equal share of what may still be spent, and no more buckets than that pays a
-    first portion of: what is sent beyond the cap is less than a portion of one engine."""
+    first portion of; the very first pass is one portion, which tells what sentences cost. So what is sent beyond the
+    cap is less than a portion of one engine."""
     before = _paid(found, price)
     while any(one["pending"] for one in found):
         spent = price.of_tokens(meter.input_tokens, meter.output_tokens)
         remaining = _remaining(found, price, before + spent)
-        buckets = engines(cluster) if not spent else max(1, int(remaining / first_portion(spent, meter.sentences)))
-        _pass(texts, wanted, _items(found, remaining, buckets), engine, price, cluster, meter)
+        if spent:
+            items = _items(found, remaining, max(1, int(remaining / first_portion(spent, meter.sentences))))
+        else:
+            items = _items(found, 0.0, 1)
+        _pass(texts, wanted, items, engine, price, cluster, meter)
         found = survey(texts, wanted, cluster)
 
 
@@ -193,21 +197,25 @@ def estimate(
     counts = texts.counts or {}
     characters = counts["characters"] / counts["distinct"]
     found = survey(texts, wanted, cluster)
-    if limit:
-        _remaining(found, price, _paid(found, price))
+    spent = _paid(found, price)
     for index, (one, needed) in enumerate(zip(wanted, found, strict=True)):
-        missing, items, sampled = sum(needed["pending"].values()), [], 0
+        missing, sampled = sum(needed["pending"].values()), 0
+        items: list[dict[str, Any]] = []
+        remaining = _remaining(found, price, spent) if limit else 0.0
         say(
             f"{one.title}: {texts.rows:,} rows, {counts['distinct']:,} distinct sentences, {missing:,} of them to "
             f"translate (about {missing * characters:,.0f} characters)"
         )
         for bucket, number in sorted(needed["pending"].items()):
             if sampled < limit:
-                items.append({"index": index, "bucket": bucket, "budget": None, "most": min(number, limit - sampled)})
+                items.append({"index": index, "bucket": bucket, "most": min(number, limit - sampled)})
                 sampled += number
         if items:
+            share = None if price.cap is None else remaining / len(items)
+            items = [{**item, "budget": share} for item in items]
             meter = TranslationMeter(f"{one.title}, sample", min(sampled, limit), engines(cluster), 0.0, price)
             done = _pass(texts, wanted, items, engine, price, cluster, meter)
+            spent += price.of_tokens(meter.input_tokens, meter.output_tokens)
             samples = [pair for part in done for pair in part["samples"]]
             for line in forecast(samples, meter, missing, engines(cluster), cluster.translator_gpus, price):
                 say(line)
