@@ -292,10 +292,12 @@ class _Keeper:
                     results.append(json.dumps(self._work.keep(self._items[key[0]], texts, found)))
                 except XlstError as error:
                     errors.append(raised(error))
-        rows = [{"result": result, "error": None, "ready": False} for result in results]
+        # A row for every block, finished portions or not: rows that come are what shows that the engine is alive. It is
+        # the first, for the time of the portions is counted from where the engine is ready.
+        rows: list[dict[str, Any]] = [{"result": None, "error": None, "ready": ready}]
+        rows += [{"result": result, "error": None, "ready": False} for result in results]
         rows += [{"result": None, "error": error, "ready": False} for error in errors]
-        # A row for every block, finished portions or not: rows that come are what shows that the engine is alive.
-        return pa.Table.from_pylist([*rows, {"result": None, "error": None, "ready": ready}], schema=RESULT)
+        return pa.Table.from_pylist(rows, schema=RESULT)
 
 
 def _translation(row: dict[str, Any]) -> Translation:
