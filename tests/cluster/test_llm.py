@@ -87,17 +87,20 @@ def test_a_portion_that_is_not_whole_is_not_kept() -> None:
     for row in rows[:3]:
         assert keeper(pa.Table.from_pylist([row]))["result"].to_pylist() == [None], "yet the driver sees that it lives"
     assert not work.portions
-    assert keeper(pa.Table.from_pylist(rows[3:]))["result"].to_pylist() == [None, "4"]
+    assert keeper(pa.Table.from_pylist(rows[3:]))["result"].to_pylist() == ["4", None]
 
 
-def test_an_engine_is_ready_before_what_it_has_made_is_counted() -> None:
-    """Else the first portion would be billed for the engine's start."""
-    first = {**rows_of([1], 1)[0], "number": llm.WARM_UP}
-    table = llm._Keeper([1], Buckets())(pa.Table.from_pylist([*rows_of([1], 1), first]))
-    assert table.select(["result", "ready"]).to_pylist() == [
-        {"result": None, "ready": True},
-        {"result": "1", "ready": False},
-    ]
+@pytest.mark.parametrize("late", [False, True])
+def test_the_start_of_an_engine_is_no_time_of_its_portions(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`late`: the first portion is whole before the sentence that shows that the engine works."""
+    nothing: dict[str, Any] = {"result": None, "error": None, "ready": False}
+    rows = [nothing, {**nothing, "result": '"a"'}, {**nothing, "ready": True}, {**nothing, "result": '"b"'}]
+    if not late:
+        rows[1:3] = rows[2:0:-1]
+    clock = iter([0, 40, 41, 42, 44])
+    monkeypatch.setattr(llm.time, "monotonic", lambda: next(clock))
+    expected = [("a", 0), ("b", 2 * 3)] if late else [("a", 2 * 1), ("b", 2 * 2)]
+    assert list(llm._portions("x", rows, engines=2)) == expected
 
 
 def test_the_error_of_a_row_and_that_of_keeping() -> None:
@@ -105,7 +108,7 @@ def test_the_error_of_a_row_and_that_of_keeping() -> None:
     row = {**rows_of([1], 1)[0], "translation": None, "status": None, "__inference_error__": "ValueError: bad\nmore"}
     llm._Keeper([1], work)(pa.Table.from_pylist([row]))
     assert list(work.kept.values()) == [Translation(None, "error", "engine: ValueError: bad")]
-    told = llm._Keeper([13], work)(pa.Table.from_pylist(rows_of([13], 13)))["error"].to_pylist()[1]
+    told = llm._Keeper([13], work)(pa.Table.from_pylist(rows_of([13], 13)))["error"].to_pylist()[0]
     error = rebuild(told)
     assert (type(error), error.what, error.where, error.hint) == (DataError, "no space", "disk", "make some")
 

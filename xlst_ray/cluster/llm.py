@@ -87,17 +87,23 @@ def translate_with_llm(
         length = min(length, encoder.most)
     with settings_of_data(cluster, options.vllm.timeout):
         dataset = _pipeline(items, work, options, cluster, model, length)
-    before = time.monotonic()
     say(f"{title}: starting vLLM, {replicas(cluster)}, for at most {length} tokens of prompt and answer together")
-    for row in _rows(dataset, options):
+    yield from _portions(title, _rows(dataset, options), cluster.translators)
+
+
+def _portions(title: str, rows: Iterable[dict[str, Any]], engines: int) -> Iterator[tuple[Any, float]]:
+    """What `translate_with_llm` yields. Answers come in any order: a portion may be whole before the first sentence is
+    answered, with which the engine is to show that it works, and its time is not that of the engine's start."""
+    before, ready = time.monotonic(), False
+    for row in rows:
         now = time.monotonic()
         if row["error"]:
             raise rebuild(row["error"])
-        if row["ready"]:
+        if not ready and (row["ready"] or row["result"]):
             say(f"{title}: vLLM is ready after {now - before:.0f} s")
-            before = now
+            before, ready = now, True
         if row["result"]:
-            yield json.loads(row["result"]), (now - before) * cluster.translators
+            yield json.loads(row["result"]), (now - before) * engines
             before = now
 
 
@@ -292,12 +298,10 @@ class _Keeper:
                     results.append(json.dumps(self._work.keep(self._items[key[0]], texts, found)))
                 except XlstError as error:
                     errors.append(raised(error))
-        # A row for every block, finished portions or not: rows that come are what shows that the engine is alive. It is
-        # the first, for the time of the portions is counted from where the engine is ready.
-        rows: list[dict[str, Any]] = [{"result": None, "error": None, "ready": ready}]
-        rows += [{"result": result, "error": None, "ready": False} for result in results]
+        rows = [{"result": result, "error": None, "ready": False} for result in results]
         rows += [{"result": None, "error": error, "ready": False} for error in errors]
-        return pa.Table.from_pylist(rows, schema=RESULT)
+        # A row for every block, finished portions or not: rows that come are what shows that the engine is alive.
+        return pa.Table.from_pylist([*rows, {"result": None, "error": None, "ready": ready}], schema=RESULT)
 
 
 def _translation(row: dict[str, Any]) -> Translation:
