@@ -19,12 +19,14 @@ class Watched:
         wall, cpu: seconds; `cpu` of all its processes, as last seen.
         resident: bytes resident of each process by second, by its number.
         names: of the processes; Ray names its own by what they do.
+        seconds: of processor time of each process, as last seen.
     """
 
     wall: float = 0.0
     cpu: float = 0.0
     resident: dict[int, dict[float, int]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
 
     def peaks(self, name: str | None = None) -> tuple[int, int]:
         """The most bytes resident at once in the first half of the time and in the second: of all processes together,
@@ -43,7 +45,8 @@ class Watched:
 
 def watch(command: Sequence[str], env: Mapping[str, str], *, every: float = 0.5) -> Watched:
     """Run a command to its end. Raises `CalledProcessError` where it fails."""
-    found, times = Watched(), dict[int, float]()
+    found = Watched()
+    times = found.seconds
     began = time.monotonic()
     with subprocess.Popen(command, env=dict(env), stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -51,8 +54,9 @@ def watch(command: Sequence[str], env: Mapping[str, str], *, every: float = 0.5)
             for pid, (name, cpu, resident) in _below(process.pid).items():
                 times[pid] = max(cpu, times.get(pid, 0.0))
                 found.resident.setdefault(pid, {})[second] = resident
-                if pid not in found.names or (name.startswith("ray::") and name != "ray::IDLE"):  # not as it ends
-                    found.names[pid] = name
+                known = found.names.get(pid, "")
+                if not known or (name.startswith("ray::") and name != "ray::IDLE" and not known.startswith(name)):
+                    found.names[pid] = name  # not that of one that ends, which is cut off
             time.sleep(every)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
