@@ -169,8 +169,8 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     for part, source in sources(data):
         if source.states is not None:
             inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
-        if source.held_out is not None and (source is data.train or source.held_out != data.train.held_out):
-            inputs["held-out" if source is data.train else f"held-out-{part}"] = content(source.held_out)
+        if source is not data.train and source.held_out != data.train.held_out:
+            inputs[f"held-out-{part}"] = "none" if source.held_out is None else content(source.held_out)
         if source.share != 1.0:
             config[f"share-{part}"] = source.share
         if source.labels is not None and source.keep is not None:
@@ -181,6 +181,8 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
             }
     if data.init is not None:
         inputs["init"] = _model_fingerprint(data.init)
+    if data.train.held_out is not None:
+        inputs["held-out"] = content(data.train.held_out)
     return Stage(name, {**config, "lang": data.lang, "seed": seed, "ranks": ranks}, inputs, version=2)
 
 
