@@ -1,6 +1,7 @@
 """Held-out sentences stay out of training; the vocabulary covers what is trained on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,20 +43,20 @@ def held_out(tmp_path: Path) -> HeldOut:
     write_shards(tmp_path / "shards", "test", TEST)
     write_shards(tmp_path / "shards", "dev", DEV)
     write_shards(tmp_path / "shards", "train", TRAIN)
-    return HeldOut(str(tmp_path / "shards"), "fi")
+    return HeldOut(str(tmp_path / "shards"), "fi", LeakageOptions())
 
 
 def test_every_test_and_dev_sentence_of_every_shard_is_held_out(tmp_path: Path, held_out: HeldOut) -> None:
     folder = str(tmp_path / "held-out")
-    assert write_held_out(held_out, LeakageOptions(), folder) == {"sentences": 5}
+    assert write_held_out(held_out, folder) == {"sentences": 5}
     keys = read_held_out(f"{folder}/{HELD_OUT_FILE}")
-    assert keys == {sentence_key(text, "fi") for text in TEST + DEV} == held_out.keys(LeakageOptions())
+    assert keys == {sentence_key(text, "fi") for text in TEST + DEV} == held_out.keys
 
 
 def test_training_texts_lose_held_out_sentences_however_they_are_spelt(held_out: HeldOut) -> None:
-    keys = held_out.keys(LeakageOptions())
+    keys = held_out.keys
     assert list(without_held_out(TRAIN, keys, "fi")) == ["Tämä on uusi lause.", "Asema on tuolla.", "Kiitos paljon."]
-    long = held_out.keys(LeakageOptions(min_words=2))
+    long = replace(held_out, options=LeakageOptions(min_words=2)).keys
     assert "kiitos" in list(without_held_out(TRAIN, long, "fi"))
     assert "MINÄ ASUN TURUSSA" not in list(without_held_out(TRAIN, long, "fi"))
 
@@ -64,19 +65,19 @@ def test_leakage_is_refused_unless_it_is_dropped_or_allowed(
     held_out: HeldOut, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LeakageError, match="labels-lm"):
-        held_out.check({"labels-lm": TRAIN}, LeakageOptions())
+        held_out.check({"labels-lm": TRAIN})
     assert "labels-lm" in capsys.readouterr().out  # the counts are shown before it is judged
     for options in (LeakageOptions(drop=("labels-*",)), LeakageOptions(allow=("labels-lm",))):
-        report = held_out.check({"labels-lm": iter(TRAIN)}, options)
+        report = replace(held_out, options=options).check({"labels-lm": iter(TRAIN)})
         assert sorted((o.held_out, o.overlapping) for o in report.overlaps) == [("dev", 1), ("test", 1)]
-    clean = without_held_out(TRAIN, held_out.keys(LeakageOptions()), "fi")
-    assert not any(o.overlapping for o in held_out.check({"train": clean}, LeakageOptions()).overlaps)
+    clean = without_held_out(TRAIN, held_out.keys, "fi")
+    assert not any(o.overlapping for o in held_out.check({"train": clean}).overlaps)
 
 
 def test_no_test_split_is_said(tmp_path: Path) -> None:
     write_shards(tmp_path, "dev", DEV)
     with pytest.raises(DataError, match="has no shards of the split test"):
-        HeldOut(str(tmp_path), "fi").keys(LeakageOptions())
+        _ = HeldOut(str(tmp_path), "fi", LeakageOptions()).keys
 
 
 def test_the_vocabulary_covers_the_normalised_texts_of_all_languages(tmp_path: Path) -> None:

@@ -115,14 +115,14 @@ class Recipe:
         texts = {"target-train": iter_texts(self.target.folder, "train")}
         self._check_leakage(texts)
         stage = Stage("held-out", {"min_words": options.min_words}, {"target": self.target.fingerprint})
-        return self.runner.run("held-out sentences", stage, lambda folder: write_held_out(held_out, options, folder))
+        return self.runner.run("held-out sentences", stage, lambda folder: write_held_out(held_out, folder))
 
-    @property
+    @cached_property
     def _held_out(self) -> HeldOut:
-        return HeldOut(self.target.folder, self.target_lang)
+        return HeldOut(self.target.folder, self.target_lang, self.experiment.leakage)
 
     def _check_leakage(self, texts: dict[str, Iterator[str]]) -> None:
-        self.overlaps += self._held_out.check(texts, self.experiment.leakage).overlaps
+        self.overlaps += self._held_out.check(texts).overlaps
 
     def _held_out_keys(self, text: str) -> frozenset[str]:
         """Keys of the sentences to leave out of a training text: none where `leakage.drop` does not name it."""
@@ -217,9 +217,9 @@ class Recipe:
             if keep is not None:
                 score_and_report(shards.folder, result.folder, keep, quality, cache, x.cluster)
             matches = match_labels(
-                f"look for leakage in {name}", self._held_out, x.leakage, shards, result.folder, keep, x.cluster
+                f"look for leakage in {name}", self._held_out, shards, result.folder, keep, x.cluster
             )
-            self.overlaps += self._held_out.judge({name: matches}, x.leakage).overlaps
+            self.overlaps += self._held_out.judge({name: matches}).overlaps
         return result
 
     def st(self, engine: str, seed: int) -> StageResult:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from xlst_ray import storage
@@ -40,41 +40,44 @@ class HeldOut:
     Attributes:
         shards: folder of the target language's shards, whose dev and test splits are held out.
         lang: their language.
+        options: which of them count, and what becomes of them in training texts.
     """
 
     shards: str
     lang: str
+    options: LeakageOptions
 
-    def keys_by_split(self, options: LeakageOptions) -> dict[str, frozenset[str]]:
+    @cached_property
+    def keys_by_split(self) -> dict[str, frozenset[str]]:
         """Keys (`sentence_key`) of the held-out sentences of each split."""
         texts = {split: iter_texts(self.shards, split) for split in HELD_OUT_SPLITS}
-        return {split: sentence_keys(texts[split], self.lang, options.min_words) for split in texts}
+        return {split: sentence_keys(texts[split], self.lang, self.options.min_words) for split in texts}
 
-    def keys(self, options: LeakageOptions) -> frozenset[str]:
+    @property
+    def keys(self) -> frozenset[str]:
         """Keys of all held-out sentences."""
-        return frozenset().union(*self.keys_by_split(options).values())
+        return frozenset().union(*self.keys_by_split.values())
 
-    def check(self, training: Mapping[str, Iterable[str]], options: LeakageOptions) -> LeakageReport:
+    def check(self, training: Mapping[str, Iterable[str]]) -> LeakageReport:
         """`judge` for training texts of the target language, which are read once."""
-        keys = self.keys(options)
-        return self.judge({name: match(texts, keys, self.lang) for name, texts in training.items()}, options)
+        keys = self.keys
+        return self.judge({name: match(texts, keys, self.lang) for name, texts in training.items()})
 
-    def judge(self, training: Mapping[str, Matches], options: LeakageOptions) -> LeakageReport:
+    def judge(self, training: Mapping[str, Matches]) -> LeakageReport:
         """Print and judge the overlap of training texts, by what of them matches `keys`.
 
         Raises:
             LeakageError: a test or dev sentence stands in a text that is neither to be dropped from nor allowed.
         """
-        report = report_matches(self.keys_by_split(options), training, self.lang)
+        report = report_matches(self.keys_by_split, training, self.lang)
         say(report.table())
-        report.refuse([*options.allow, *options.drop])
+        report.refuse([*self.options.allow, *self.options.drop])
         return report
 
 
 def match_labels(
     title: str,
     held_out: HeldOut,
-    options: LeakageOptions,
     speech: StageResult,
     labels: str,
     keep: KeepOptions | None,
@@ -82,7 +85,7 @@ def match_labels(
 ) -> Matches:
     """The labels of some speech that are trained on, against held-out sentences: on the cluster, group by group."""
     groups = group_shards(shard_urls(speech.folder, "train"), speech.counts["train"]["kept"])
-    matcher = partial(_matcher, held_out.keys(options), held_out.lang, labels, keep)
+    matcher = partial(_matcher, held_out.keys, held_out.lang, labels, keep)
     return sum_matches(map_items(title, "groups", matcher, groups, cluster, pool=tasks(cluster)))
 
 
@@ -90,9 +93,9 @@ def _matcher(keys: frozenset[str], lang: str, labels: str, keep: KeepOptions | N
     return lambda urls: match(iter_translations(urls, labels, keep), keys, lang)
 
 
-def write_held_out(held_out: HeldOut, options: LeakageOptions, folder: str) -> dict[str, Any]:
+def write_held_out(held_out: HeldOut, folder: str) -> dict[str, Any]:
     """The file of held-out keys, which training reads to leave those sentences out."""
-    keys = sorted(held_out.keys(options))
+    keys = sorted(held_out.keys)
     storage.write_lines(storage.join(folder, HELD_OUT_FILE), keys)
     return {"sentences": len(keys)}
 
