@@ -85,6 +85,12 @@ def map_items(
         yield result
 
 
+def do_items(*given: Any, **named: Any) -> None:
+    """`map_items` for work that leaves files and returns nothing."""
+    for _ in map_items(*given, **named):
+        pass
+
+
 def _map_rows(
     title: str, make: Callable[[], Work], items: Sequence[Any], pool: int | None, **each: Any
 ) -> Iterator[Any]:

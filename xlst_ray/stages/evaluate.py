@@ -139,8 +139,8 @@ def evaluate(
     left_out = {reason: count for reason, count in index.counts.items() if reason not in ("kept", "seconds")}
     cut = sum(answer.pop("cut") for answer in answers.values())
     if left_out or cut:
-        told = f"left out: {show_left_out(index.counts)}; heard up to the encoder's 30 s alone: {cut}"
-        say(f"{title}: {len(index)} utterances are scored; {told}")
+        told = f"; heard up to the encoder's 30 s alone: {cut}" if cut else ""
+        say(f"{title}: {len(index)} utterances are scored; left out: {show_left_out(index.counts)}{told}")
     table = _join(index, test, answers, rule)
     storage.write_table(storage.join(folder, HYPOTHESES), table)
     scores = score(table, lang, text, options.score, translated=test.labels is not None)

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from xlst_ray import storage
 from xlst_ray.cluster.llm import refuse_unfit
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.cluster.pool import Work, do_items, map_items
 from xlst_ray.config import Section, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.buckets import SourceTexts, group_shards
@@ -145,8 +145,7 @@ class Labelling:
         answers = partial(_answerer, texts, one.translations, folder, one.attempt)
         blocks = list(range(texts.blocks))
         pool = tasks(self.cluster)
-        for _ in map_items(f"{one.title}, answers", "blocks", answers, blocks, self.cluster, pool=pool, folder=folder):
-            pass
+        do_items(f"{one.title}, answers", "blocks", answers, blocks, self.cluster, pool=pool, folder=folder)
         labels = self._write(one.title, target, partial(_assembler, texts, folder, one.attempt), groups, folder)
         return {**labels, "translation": counts}
 

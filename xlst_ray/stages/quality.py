@@ -6,7 +6,7 @@ from typing import Any
 
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.cluster.pool import Work, do_items, map_items
 from xlst_ray.errors import ConfigError
 from xlst_ray.mt.buckets import SourceTexts
 from xlst_ray.mt.labels import answer
@@ -65,8 +65,7 @@ def estimate_quality(
         pool, items = tasks(cluster), list(enumerate(groups))
         answers = partial(_answerer, texts, kept, folder)
         blocks = list(range(texts.blocks))
-        for _ in map_items(f"{title}, answers", "blocks", answers, blocks, cluster, pool=pool, folder=folder):
-            pass
+        do_items(f"{title}, answers", "blocks", answers, blocks, cluster, pool=pool, folder=folder)
         assembler = partial(_assembler, texts, labels.folder)
         parts = list(map_items(f"{title}, files", "groups", assembler, items, cluster, pool=pool, folder=folder))
         return {**sum_quality(parts), "estimation": counts}

@@ -1,11 +1,11 @@
 """The transcripts of shards as distinct sentences in buckets, made on the cluster."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.pool import Work, map_items
+from xlst_ray.cluster.pool import Work, do_items, map_items
 from xlst_ray.errors import DataError
 from xlst_ray.mt.buckets import Read, SourceTexts, buckets_for, group_shards, transcripts
 from xlst_ray.stages.stage import StageResult, fingerprint
@@ -40,8 +40,8 @@ def prepare_texts(
     if texts.counts is None:
         blocks, pool = list(range(texts.blocks)), tasks(cluster)
         split, items = partial(_splitter, texts, read), list(enumerate(groups))
-        _all(map_items(f"read {unit}", "groups", split, items, cluster, pool=pool, folder=folder))
-        _all(map_items(f"gather {unit}", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool))
+        do_items(f"read {unit}", "groups", split, items, cluster, pool=pool, folder=folder)
+        do_items(f"gather {unit}", "blocks", partial(_gatherer, texts), blocks, cluster, pool=pool)
         parts = list(map_items(f"count {unit}", "blocks", partial(_counter, texts), blocks, cluster, pool=pool))
         texts.complete({name: sum(part[name] for part in parts) for name in ("distinct", "characters")})
     if not (texts.counts or {}).get("distinct"):
@@ -68,8 +68,3 @@ def _counter(texts: SourceTexts) -> Work:
 def tasks(cluster: ClusterOptions) -> int | None:
     """The `pool` of work that needs no engine: tasks of the cluster, or this process where that translates, too."""
     return None if cluster.translators else 0
-
-
-def _all(results: Iterable[object]) -> None:
-    for _ in results:
-        pass
