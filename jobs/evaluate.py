@@ -12,9 +12,9 @@ from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.config import Url, option
 from xlst_ray.errors import ConfigError
 from xlst_ray.shards.schema import Split
-from xlst_ray.stages.evaluate import EvaluateOptions, evaluate
+from xlst_ray.stages.evaluate import EvaluateOptions, describe_test, evaluate
 from xlst_ray.stages.speech_data import labels_fingerprint
-from xlst_ray.stages.stage import Stage, finished, run_stage
+from xlst_ray.stages.stage import finished, run_stage
 
 
 class EvaluateJob(EvaluateOptions):
@@ -41,7 +41,7 @@ def work(job: EvaluateJob) -> str:
         raise ConfigError(f"writes {', '.join(writes)}, but the references are in {lang}", where=job.model)
     if job.states is not None:
         inputs["states"] = finished(job.states, "encoder").fingerprint
-    stage = Stage("test", {**options.resolved(), "split": job.split}, inputs)
+    stage = describe_test({**options.resolved(), "split": job.split}, inputs)
     test = Source(job.shards, job.split, job.labels, states=job.states)
     result = run_stage(
         stage, job.out, lambda folder: evaluate("evaluate", options, job.model, test, folder, job.cluster)

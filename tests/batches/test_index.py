@@ -85,12 +85,16 @@ def test_what_is_left_out_of_training_is_counted_by_reason(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_a_held_out_set_keeps_all_that_has_a_target(tmp_path: Path, split: str) -> None:
+@pytest.mark.parametrize(("references", "empty"), [(False, []), (True, [3])])
+def test_a_held_out_set_keeps_all_that_has_a_target_and_as_references_all(
+    tmp_path: Path, split: str, references: bool, empty: list[int]
+) -> None:
     shards = tones.write_shards(tmp_path, split, ["abcd", "a", "abcdefgh", " ", "hgfe"])
     text = TargetText(TEXT.normalise, TEXT.encode, leaked=lambda sentence: True)
-    index = build_index(Source(shards, split), text, LIMITS)
-    assert index.row.tolist() == [0, 1, 2, 4]
-    assert index.counts == {"kept": 4, "empty text": 1, "seconds": 3}
+    index = build_index(Source(shards, split), text, LIMITS, references=references)
+    assert index.row.tolist() == [0, 1, 2, *empty, 4]
+    left_out = {} if references else {"empty text": 1}
+    assert index.counts == {"kept": 4 + len(empty), **left_out, "seconds": 3}
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])

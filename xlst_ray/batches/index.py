@@ -236,9 +236,13 @@ def join(indices: Sequence[Index]) -> Index:
     )
 
 
-def build_index(source: Source, text: TargetText, options: BatchOptions) -> Index:
+def build_index(source: Source, text: TargetText, options: BatchOptions, *, references: bool = False) -> Index:
     """The index of a split. From `train` unfit utterances are left out and counted; `dev` and `test` keep every one
     that has a target.
+
+    Args:
+        references: targets are not trained on but scored against, so that those that normalise to nothing are kept,
+            too: what is heard there is an error.
 
     Raises:
         DataError: no shard, a label file out of step with its shard, or no utterance left.
@@ -251,7 +255,10 @@ def build_index(source: Source, text: TargetText, options: BatchOptions) -> Inde
         kept: list[tuple[str, int, int, int, list[int]]] = []
         for row, (name, seconds, frames, sentence, refusal) in enumerate(_targets(url, source)):
             tokens = [] if sentence is None else text.encode(text.normalise(sentence))
-            reason = _unfit(frames, len(tokens), options) if source.split == "train" else _untargeted(tokens)
+            if source.split == "train":
+                reason = _unfit(frames, len(tokens), options)
+            else:
+                reason = None if tokens or references else "empty text"
             if sentence is None:
                 reason = "no label"
             elif refusal is not None:
@@ -293,19 +300,19 @@ def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | 
     yield from zip(ids, seconds, frames, sentences, refused, strict=True)
 
 
+def left_out(counts: Mapping[str, int]) -> dict[str, int]:
+    """How many utterances of an index were left out, by reason."""
+    return {reason: counts[reason] for reason in sorted(counts.keys() - {"kept", "seconds"})}
+
+
 def show_left_out(counts: Mapping[str, int]) -> str:
-    """The utterances of an index that were left out, as a message has them."""
-    reasons = sorted(counts.keys() - {"kept", "seconds"})
-    return ", ".join(f"{counts[reason]} {reason}" for reason in reasons) or "none"
+    """The same as a message has it."""
+    return ", ".join(f"{number} {reason}" for reason, number in left_out(counts).items()) or "none"
 
 
 def _drawn(name: str, share: float) -> bool:
     """Whether an utterance belongs to a share: the same ones on every machine, a smaller share within a larger."""
     return share == 1.0 or int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) < share * 2**64
-
-
-def _untargeted(tokens: list[int]) -> str | None:
-    return None if tokens else "empty text"
 
 
 def _unfit(frames: int, tokens: int, options: BatchOptions) -> str | None:

@@ -28,7 +28,7 @@ from xlst_ray.recipe.options import Experiment, PhaseOptions
 from xlst_ray.recipe.runner import Runner
 from xlst_ray.shards.files import iter_texts, read_shard, shard_urls
 from xlst_ray.stages.encode import describe_encoding, encode
-from xlst_ray.stages.evaluate import evaluate
+from xlst_ray.stages.evaluate import describe_test, evaluate
 from xlst_ray.stages.prepare import PrepareOptions, describe_prepare, prepare
 from xlst_ray.stages.pseudo_label import Labelling, LabelOptions, LabelSet, describe_labels, open_speech
 from xlst_ray.stages.score_labels import score_and_report
@@ -353,7 +353,7 @@ class Recipe:
 
     def _evaluate(self, title: str, model: StageResult, test: Source, inputs: dict[str, str]) -> StageResult:
         options, cluster = self.experiment.evaluate, self.experiment.cluster
-        stage = Stage("test", options.resolved(), {**inputs, "model": model.fingerprint})
+        stage = describe_test(options.resolved(), {**inputs, "model": model.fingerprint})
         return self.runner.run(
             title, stage, lambda folder: evaluate(title, options, model.folder, test, folder, cluster)
         )

@@ -1,7 +1,7 @@
 """Model and test shards -> hypotheses and scores: beam search on a pool of decoders, WER and CER, BLEU and chrF."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from xlst_ray import storage
 from xlst_ray.audio.fbank import SHIFT
-from xlst_ray.batches.index import Index, Source, TargetText, build_index, show_left_out
+from xlst_ray.batches.index import Index, Source, TargetText, build_index, left_out, show_left_out
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import Planned, plan_held_out
@@ -30,6 +30,7 @@ from xlst_ray.score.options import ScoreOptions
 from xlst_ray.score.significance import rate_interval
 from xlst_ray.shards.files import read_labels, read_shard
 from xlst_ray.stages.speech_data import target_language
+from xlst_ray.stages.stage import Stage
 from xlst_ray.stages.states import check_states
 from xlst_ray.text.normalise import TextOptions, normalise, rule_name
 from xlst_ray.text.vocabulary import Vocabulary
@@ -37,6 +38,7 @@ from xlst_ray.text.vocabulary import Vocabulary
 INDEX = "index-test.parquet"
 HYPOTHESES = "hypotheses.parquet"
 SCORES = "scores.json"
+VERSION = 2  # raised when the code changes what is recognised or scored
 
 HYPOTHESIS_SCHEMA = pa.schema(
     [
@@ -100,6 +102,11 @@ class Decoder:
         }
 
 
+def describe_test(config: Mapping[str, Any], inputs: Mapping[str, str]) -> Stage:
+    """The stage of a test: its options, and the fingerprints of the model and of what it is tested on."""
+    return Stage("test", config, inputs, version=VERSION)
+
+
 def evaluate(
     title: str, options: EvaluateOptions, model: str, test: Source, folder: str, cluster: DecodingCluster
 ) -> dict[str, Any]:
@@ -116,7 +123,9 @@ def evaluate(
         vocabulary = Vocabulary.load(local)
     lang = target_language(test) if vocabulary.tags else lang
     rule = TargetText(normalise=lambda sentence: normalise(sentence, lang, text), encode=vocabulary.encode)
-    index = build_index(test, rule, _batches(options))
+    index = build_index(test, rule, _batches(options), references=True)
+    if not len(index.tokens):
+        raise DataError("no reference has any text", where=test.shards, hint="look at the test transcripts")
     index.save(storage.join(folder, INDEX))
     batches = [rows.tolist() for rows in plan_held_out(index, _batches(options))]
     threads, gpu = max(1, int(cluster.decoder_cpus)), cluster.decoder_gpus > 0
@@ -136,15 +145,15 @@ def evaluate(
         )
         for answer in part
     }
-    left_out = {reason: count for reason, count in index.counts.items() if reason not in ("kept", "seconds")}
+    unscored = left_out(index.counts)
     cut = sum(answer.pop("cut") for answer in answers.values())
-    if left_out or cut:
+    if unscored or cut:
         told = f"; heard up to the encoder's 30 s alone: {cut}" if cut else ""
         say(f"{title}: {len(index)} utterances are scored; left out: {show_left_out(index.counts)}{told}")
     table = _join(index, test, answers, rule)
     storage.write_table(storage.join(folder, HYPOTHESES), table)
     scores = score(table, lang, text, options.score, translated=test.labels is not None)
-    scores |= {"left_out": left_out, "cut": cut}
+    scores |= {"left_out": unscored, "cut": cut}
     storage.write_json(storage.join(folder, SCORES), scores)
     return scores
 
