@@ -102,6 +102,23 @@ def test_a_wide_joint_beam_finds_the_best_of_all_hypotheses(
         assert ended[0].score == pytest.approx(scores[best], abs=1e-3)
 
 
+@pytest.mark.usefixtures("recursion")
+@pytest.mark.parametrize("beam", [1, 4])
+def test_speech_too_short_for_the_fewest_tokens_has_an_answer_all_the_same(
+    build: Callable[..., S2TModel], utterances: Callable[..., tuple[Tensor, Tensor]], beam: int
+) -> None:
+    """As many tokens as CTC has steps for, and no fewer; longer speech of the same batch is what it is alone."""
+    model = build().double()
+    features, lengths = utterances(60, 9, 1)
+    options = BeamOptions(beam=beam, min_tokens=8, ctc_weight=0.3)
+    long, short, shortest = beam_search(model, features, lengths, options)
+    assert long == beam_search(model, features[:1], lengths[:1], options)[0]
+    assert all(len(one.tokens) >= 8 for one in long)
+    for found, steps in zip((short, shortest), model.output_lengths(lengths)[1:].tolist(), strict=True):
+        assert 1 <= len(found) <= beam
+        assert all(one.finished and math.isfinite(one.score) and 1 <= len(one.tokens) <= steps < 8 for one in found)
+
+
 @pytest.mark.parametrize("scale", [1.0, 30.0])  # 30: emissions whose products span thousands in the logarithm
 def test_both_ways_to_compute_paths_agree_on_long_utterances(scale: float) -> None:
     generator = torch.Generator().manual_seed(0)

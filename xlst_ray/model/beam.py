@@ -30,7 +30,13 @@ class BeamOptions(Section):
         1.0, "cap on the tokens of a hypothesis for each encoder step (fairseq's max_len_a)", unit="tokens/step", ge=0
     )
     max_tokens: int = option(10, "what is added to that cap (fairseq's max_len_b)", unit="tokens", ge=1)
-    min_tokens: int = option(1, "a hypothesis does not end before (fairseq's min_len)", unit="tokens", ge=0)
+    min_tokens: int = option(
+        1,
+        "a hypothesis does not end before (fairseq's min_len), unless ctc_weight is above 0 and the speech too short "
+        "for CTC to say more",
+        unit="tokens",
+        ge=0,
+    )
     early_stopping: bool | Literal["never"] = option(
         False,
         "an utterance is done: true: when as many hypotheses have ended as are kept; false: when none that runs scores "
@@ -62,10 +68,6 @@ class Hypothesis:
     finished: bool
     looping: bool = False
     no_speech: bool = False
-
-
-# Of an utterance whose CTC steps are too few for `min_tokens`: it has none that is possible. JSON knows no infinity.
-NOTHING: Final = Hypothesis((), torch.finfo(torch.float32).min, finished=False)
 
 
 class Recognition(NamedTuple):
@@ -148,11 +150,11 @@ class _Search:
         beams, count = self.options.beam, self.tokens.shape[2]
         scores = logits.float().log_softmax(-1)
         scores[:, :, [BOS, PAD]] = -torch.inf
-        if count <= self.options.min_tokens:
-            scores[:, :, EOS] = -torch.inf
         prefixes = None
         if self.ctc is not None:
             scores, prefixes = self._join_ctc(scores, self.ctc)
+        if count <= self.options.min_tokens:
+            self._go_on(scores)
         # Twice as many as are kept: when all of the first half end there are as many to go on with.
         best, index = (scores + self.log_probs[:, :, None]).flatten(1).topk(2 * beams)
         parents, tokens = index // scores.shape[2], index % scores.shape[2]
@@ -169,6 +171,13 @@ class _Search:
             self.ctc.choose(parents, tokens, prefixes.flatten(1).gather(1, parents * scores.shape[2] + tokens))
 
         self._leave(self._is_done(count) | (self.caps <= count))
+
+    def _go_on(self, scores: Tensor) -> None:
+        """Forbids the end, but to utterances no hypothesis of which can go on: CTC has no step left for a token."""
+        ending = scores[:, :, EOS].clone()
+        scores[:, :, EOS] = -torch.inf
+        stuck = (scores.amax(2) + self.log_probs == -torch.inf).all(1)
+        scores[:, :, EOS] = ending.masked_fill(~stuck[:, None], -torch.inf)
 
     def _is_done(self, count: int) -> Tensor:
         """Which utterances need no further step after `count` tokens, (N,)."""
@@ -203,7 +212,7 @@ class _Search:
         ):
             self.results[number] = [
                 _hypothesis(row, score) for row, score in zip(tokens, scores, strict=True) if score > -torch.inf
-            ] or [NOTHING]
+            ]
         stay = (~done).nonzero()[:, 0]
         self.utterances, self.caps = self.utterances[stay], self.caps[stay]
         self.tokens, self.log_probs = self.tokens[stay], self.log_probs[stay]
