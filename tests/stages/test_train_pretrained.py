@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -229,10 +230,9 @@ def test_it_is_no_speech2text(encoder: Callable[[str], Path], data: SpeechData, 
     assert not np.any([path.exists() for path in (tmp_path / "export").glob("*")])
 
 
-def test_what_whisper_does_not_hear_is_not_trained_on_and_told_where_it_is_scored(
-    encoder: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """30 s, and less where it is played more slowly; a sentence without a letter has no place in the scores."""
+@pytest.fixture
+def long(tmp_path: Path) -> SpeechData:
+    """Of 1, 28 and 31 s, and a sentence without a letter."""
     sounds = {"a": ("ab", 1.0), "b": ("cd", 28.0), "c": ("ef", 31.0), "d": ("...", 1.0)}
 
     def prepare(folder: str) -> dict[str, int]:
@@ -245,21 +245,47 @@ def test_what_whisper_does_not_hear_is_not_trained_on_and_told_where_it_is_score
         return {"train": 4}
 
     shards = run_stage(Stage("prepare", {"corpus": {"lang": "nl"}}, {}), str(tmp_path / "shards"), prepare).folder
-    data = speech_data(
+    return speech_data(
         TOP_TEXT, VocabularyOptions(kind="char"), shards=shards, labels=None, init=None, vocabulary=None, held_out=None,
         out=str(tmp_path / "out"),
     )  # fmt: skip
+
+
+def scores_of(model: Path, test: Source, folder: Path) -> dict[str, Any]:
+    return evaluate(
+        "test", EvaluateOptions(beam={"beam": 1, "max_tokens_ratio": 0.05}), str(model), test, str(folder), HERE
+    )
+
+
+def test_what_whisper_does_not_hear_is_not_trained_on_and_told_where_it_is_scored(
+    encoder: Callable[[str], Path], long: SpeechData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """30 s, and less where it is played more slowly."""
     for name, speeds, kept in (("one", (1.0,), 2), ("slow", (0.9, 1.0), 1)):
         speech = options(encoder("whisper"), updates=1).replace(augment=AugmentOptions(policy="none", speeds=speeds))
         speech = speech.replace(batch=speech.batch.replace(max_utterance_frames=4000))
-        counts = train_speech("train", speech, data, 1, str(tmp_path / name), HERE)
-        assert (counts["kept"], counts["too long"], counts["empty text"]) == (kept, 3 - kept, 1)
-    found = evaluate("test", EvaluateOptions(beam={"beam": 1, "max_tokens_ratio": 0.05}), str(tmp_path / "one"),
-                     Source(shards, "test"), str(tmp_path / "test"), HERE)  # fmt: skip
-    assert (found["utterances"], found["cut"], found["left_out"]) == (3, 1, {"empty text": 1})
-    assert "test: 3 utterances are scored; left out: 1 empty text; heard up to the encoder's 30 s alone: 1" in (
+        counts = train_speech("train", speech, long, 1, str(tmp_path / name), HERE)
+        assert (counts["kept"], counts["longer than is heard"], counts["empty text"]) == (kept, 3 - kept, 1)
+    found = scores_of(tmp_path / "one", Source(long.train.shards, "test"), tmp_path / "test")
+    assert (found["utterances"], found["cut"], found["left_out"]) == (4, 1, {})
+    assert "test: 4 utterances are scored; left out: none; heard up to the encoder's 30 s alone: 1" in (
         capsys.readouterr().out
     )
     with pytest.raises(ConfigError, match="longest: the encoder hears 30 s, not 40"):
         transcribe(TranscribeOptions(longest=40.0), str(tmp_path / "one"), [Recording("a.flac", "a")],
                    str(tmp_path / "text"), HERE)  # fmt: skip
+
+
+def test_so_it_is_with_the_states_of_whisper(encoder: Callable[[str], Path], long: SpeechData, tmp_path: Path) -> None:
+    shards, of = long.train.shards, EncoderOptions(path=str(encoder("whisper")))
+    states = run_stage(
+        describe_encoding(of, shards),
+        str(tmp_path / "states"),
+        lambda folder: encode("encode", of, shards, folder, HERE),
+    ).folder
+    speech = options(encoder("whisper"), updates=1).replace(model=TOP)
+    data = replace(long, train=replace(long.train, states=states), dev=replace(long.dev, states=states))
+    counts = train_speech("train", speech, data, 1, str(tmp_path / "model"), HERE)
+    assert (counts["kept"], counts["longer than is heard"], counts["empty text"]) == (2, 1, 1)
+    found = scores_of(tmp_path / "model", Source(shards, "test", states=states), tmp_path / "test")
+    assert (found["utterances"], found["cut"], found["left_out"]) == (4, 1, {})

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,13 @@ from xlst_ray.shards.states import STATES_PER_SECOND, read_steps, states_url
 from xlst_ray.text.keep import KeepOptions
 
 _COMMONEST: Final = 2
+_STATES_LESS: Final = 25  # than the duration asks for, by its rounding and the encoders' edges, where all is heard
+_NOT_LEFT_OUT: Final = frozenset({"kept", "seconds", "cut"})
 NEXT_STEP: Final[Mapping[str, str]] = {  # by the reason why an utterance is left out
     "empty text": "is the transcript another column, or in a script that text.* leaves out?",
     "too short": "lower batch.min_utterance_frames",
-    "too long": "raise batch.max_utterance_frames; Whisper hears 30 s, at the slowest of augment.speeds less",
+    "too long": "raise batch.max_utterance_frames",
+    "longer than is heard": "Whisper hears 30 s, at the slowest of augment.speeds less: cut the recordings",
     "too many tokens": "raise batch.max_utterance_tokens",
     "no label": "why sentences failed stands in the label files: jobs/validate.py shards=... labels=... tells",
     "label refused": "loosen the thresholds of keep, or look at the labels' page",
@@ -120,7 +123,8 @@ class Index:
             ms, or a state of a frozen encoder, 20 ms: whatever the model reads.
         tokens: target tokens, without `</s>`, of one utterance after the other.
         ends: (N + 1,) where in `tokens` each utterance begins, and where the last one ends.
-        counts: utterances kept (`kept`), left out by reason, and `seconds` of audio kept.
+        counts: utterances kept (`kept`), left out by reason, `seconds` of audio kept, and of how many of the kept the
+            encoder hears the beginning alone (`cut`).
         sources: for each source its weight and the number of its first shard.
         states: the files of states that belong to `urls`; empty: the audio is read.
     """
@@ -236,13 +240,21 @@ def join(indices: Sequence[Index]) -> Index:
     )
 
 
-def build_index(source: Source, text: TargetText, options: BatchOptions, *, references: bool = False) -> Index:
+def build_index(
+    source: Source,
+    text: TargetText,
+    options: BatchOptions,
+    *,
+    references: bool = False,
+    longest: float | None = None,
+) -> Index:
     """The index of a split. From `train` unfit utterances are left out and counted; `dev` and `test` keep every one
     that has a target.
 
     Args:
         references: targets are not trained on but scored against, so that those that normalise to nothing are kept,
             too: what is heard there is an error.
+        longest: seconds of an utterance that a model hears which reads the audio; none: all. States tell it themselves.
 
     Raises:
         DataError: no shard, a label file out of step with its shard, or no utterance left.
@@ -253,24 +265,18 @@ def build_index(source: Source, text: TargetText, options: BatchOptions, *, refe
     tables = []
     for shard, url in enumerate(urls):
         kept: list[tuple[str, int, int, int, list[int]]] = []
-        for row, (name, seconds, frames, sentence, refusal) in enumerate(_targets(url, source)):
-            tokens = [] if sentence is None else text.encode(text.normalise(sentence))
+        for row, one in enumerate(_utterances(url, source, longest)):
+            tokens = [] if one.sentence is None else text.encode(text.normalise(one.sentence))
             if source.split == "train":
-                reason = _unfit(frames, len(tokens), options)
+                reason = _untrainable(one, tokens, source, text, options)
             else:
-                reason = None if tokens or references else "empty text"
-            if sentence is None:
-                reason = "no label"
-            elif refusal is not None:
-                reason = f"label refused: {refusal}"
-            elif reason is None and source.split == "train" and text.leaked(sentence):
-                reason = "held-out sentence"
-            elif reason is None and source.split == "train" and not _drawn(name, source.share):
-                reason = "not drawn"
+                reason = one.refused or (None if tokens or references else "empty text")
             counts[reason or "kept"] += 1
             if reason is None:
-                total_seconds += seconds
-                kept.append((name, shard, row, frames, tokens))
+                total_seconds += one.seconds
+                if one.cut:
+                    counts["cut"] += 1
+                kept.append((one.id, shard, row, one.frames, tokens))
         if kept:  # columns of numbers, shard by shard: lists of numbers would take ten times as much
             tables.append(pa.table([list(column) for column in zip(*kept, strict=True)], schema=INDEX_SCHEMA))
     if not tables:
@@ -284,11 +290,27 @@ def build_index(source: Source, text: TargetText, options: BatchOptions, *, refe
     return _index(pa.concat_tables(tables), tuple(urls), dict(counts), ((source.weight, 0),), states)
 
 
-def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | None, str | None]]:
-    """(id, seconds, frames, target sentence or none, the score that refuses it or none) of every row of a shard."""
+class _Utterance(NamedTuple):
+    """A row of a shard: `refused` says why it has no target sentence, `cut` that its end is not heard."""
+
+    id: str
+    seconds: float
+    frames: int
+    cut: bool
+    sentence: str | None
+    refused: str | None
+
+
+def _utterances(url: str, source: Source, longest: float | None) -> Iterator[_Utterance]:
     shard = read_shard(url, ["id", "duration", "text"])
     ids, seconds = shard["id"].to_pylist(), shard["duration"].to_pylist()
-    frames = [*map(frames_of_seconds, seconds)] if source.states is None else read_steps(url, source.states, ids)
+    if source.states is None:
+        frames = [*map(frames_of_seconds, seconds)]
+        cut = [longest is not None and length > longest for length in seconds]
+    else:
+        frames = read_steps(url, source.states, ids)
+        expected = (length * STATES_PER_SECOND - _STATES_LESS for length in seconds)
+        cut = [steps < least for steps, least in zip(frames, expected, strict=True)]
     sentences: list[str | None] = shard["text"].to_pylist()
     refused: list[str | None] = [None] * len(ids)
     if source.labels is not None:
@@ -296,13 +318,15 @@ def _targets(url: str, source: Source) -> Iterator[tuple[str, float, int, str | 
         pairs = zip(labels["translation"].to_pylist(), labels["status"].to_pylist(), strict=True)
         sentences = [text if status == "ok" else None for text, status in pairs]
         if source.keep is not None:
-            refused = read_refusals(url, source.labels, ids, source.keep)
-    yield from zip(ids, seconds, frames, sentences, refused, strict=True)
+            scores = read_refusals(url, source.labels, ids, source.keep)
+            refused = [None if score is None else f"label refused: {score}" for score in scores]
+    refused = ["no label" if text is None else why for text, why in zip(sentences, refused, strict=True)]
+    yield from map(_Utterance, ids, seconds, frames, cut, sentences, refused)
 
 
 def left_out(counts: Mapping[str, int]) -> dict[str, int]:
     """How many utterances of an index were left out, by reason."""
-    return {reason: counts[reason] for reason in sorted(counts.keys() - {"kept", "seconds"})}
+    return {reason: counts[reason] for reason in sorted(counts.keys() - _NOT_LEFT_OUT)}
 
 
 def show_left_out(counts: Mapping[str, int]) -> str:
@@ -315,13 +339,19 @@ def _drawn(name: str, share: float) -> bool:
     return share == 1.0 or int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) < share * 2**64
 
 
-def _unfit(frames: int, tokens: int, options: BatchOptions) -> str | None:
-    if not tokens:
-        return "empty text"
-    if frames < options.min_utterance_frames:
-        return "too short"
-    if frames > options.max_utterance_frames:
-        return "too long"
-    if tokens > options.max_utterance_tokens:
-        return "too many tokens"
-    return None
+def _untrainable(
+    one: _Utterance, tokens: list[int], source: Source, text: TargetText, options: BatchOptions
+) -> str | None:
+    """Why an utterance is not trained on; none: it is."""
+    reasons = {
+        "empty text": not tokens,
+        "too short": one.frames < options.min_utterance_frames,
+        "too long": one.frames > options.max_utterance_frames,
+        "longer than is heard": one.cut,
+        "too many tokens": len(tokens) > options.max_utterance_tokens,
+    }
+    if reason := one.refused or next((reason for reason, holds in reasons.items() if holds), None):
+        return reason
+    if one.sentence is not None and text.leaked(one.sentence):
+        return "held-out sentence"
+    return None if _drawn(one.id, source.share) else "not drawn"

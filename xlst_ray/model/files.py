@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from xlst_ray.audio.fbank import SAMPLE_RATE
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.model.encoders import PretrainedEncoder
 from xlst_ray.model.options import Architecture
@@ -63,6 +64,18 @@ def load_model(folder: Path) -> S2TModel:
     except RuntimeError as error:  # torch's word for missing, unknown and misshapen parameters
         raise DataError(f"{WEIGHTS} is not what {DESCRIPTION} describes: {error}", where=str(folder)) from None
     return model.eval()
+
+
+def read_longest(folder: Path) -> float | None:
+    """Seconds of an utterance that the model of a folder hears, where it reads the audio; none: all."""
+    path = folder / DESCRIPTION
+    about = json.loads(path.read_text(encoding="utf-8")).get("pretrained") if path.is_file() else None
+    if about is None:
+        return None
+    from xlst_ray.model.frontend import OwnFeatures  # imported here as below
+
+    samples = OwnFeatures(**about["frontend"]).longest
+    return None if samples is None else samples / SAMPLE_RATE
 
 
 def _pretrained(description: dict[str, Any] | None) -> PretrainedEncoder | None:

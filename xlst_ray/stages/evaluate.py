@@ -12,7 +12,6 @@ import pyarrow as pa
 import torch
 
 from xlst_ray import storage
-from xlst_ray.audio.fbank import SHIFT
 from xlst_ray.batches.index import Index, Source, TargetText, build_index, left_out, show_left_out
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
@@ -22,7 +21,7 @@ from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import Section, option
 from xlst_ray.errors import DataError
 from xlst_ray.model.beam import BeamOptions, Recognition, recognise
-from xlst_ray.model.files import load_model
+from xlst_ray.model.files import load_model, read_longest
 from xlst_ray.progress import say
 from xlst_ray.score.bleu import score_translations
 from xlst_ray.score.errors import char_errors, rate, word_errors
@@ -76,7 +75,7 @@ class Decoder:
             self._vocabulary = Vocabulary.load(folder, size=self._model.vocabulary_size)
         self._start = self._vocabulary.start(lang)
         self._options = options
-        frontend, self._heard = self._model.frontend, self._model.longest
+        frontend = self._model.frontend
         self._loader = BatchLoader(Index.load(index), _batches(options), augment=None, seed=0, frontend=frontend)
 
     def __call__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
@@ -85,9 +84,7 @@ class Decoder:
         frames = torch.from_numpy(batch.frames).to(self._device)
         starts = None if self._start is None else torch.full_like(frames, self._start)
         found = recognise(self._model, features, frames, self._options.beam, starts)
-        cut = [self._heard is not None and count * SHIFT > self._heard for count in self._loader.index.frames[rows]]
-        named = zip(batch.ids, cut, found, strict=True)
-        return [{"id": name, "cut": bool(whether), **self._describe(one)} for name, whether, one in named]
+        return [{"id": name, **self._describe(one)} for name, one in zip(batch.ids, found, strict=True)]
 
     def _describe(self, found: Recognition) -> dict[str, Any]:
         best, decode = found.hypotheses[0], self._vocabulary.decode
@@ -120,10 +117,10 @@ def evaluate(
     with storage.local_folder(model) as local:
         check_states(local, test.states)
         lang, text = read_text_rule(local)
-        vocabulary = Vocabulary.load(local)
+        vocabulary, longest = Vocabulary.load(local), read_longest(local)
     lang = target_language(test) if vocabulary.tags else lang
     rule = TargetText(normalise=lambda sentence: normalise(sentence, lang, text), encode=vocabulary.encode)
-    index = build_index(test, rule, _batches(options), references=True)
+    index = build_index(test, rule, _batches(options), references=True, longest=longest)
     if not len(index.tokens):
         raise DataError("no reference has any text", where=test.shards, hint="look at the test transcripts")
     index.save(storage.join(folder, INDEX))
@@ -146,7 +143,7 @@ def evaluate(
         for answer in part
     }
     unscored = left_out(index.counts)
-    cut = sum(answer.pop("cut") for answer in answers.values())
+    cut = index.counts.get("cut", 0)
     if unscored or cut:
         told = f"; heard up to the encoder's 30 s alone: {cut}" if cut else ""
         say(f"{title}: {len(index)} utterances are scored; left out: {show_left_out(index.counts)}{told}")

@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pydantic import model_validator
 
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions
-from xlst_ray.audio.fbank import MEL_BINS, SHIFT
+from xlst_ray.audio.fbank import MEL_BINS, SAMPLE_RATE, SHIFT
 from xlst_ray.batches.index import Index, Source, TargetText, build_index, join, show_left_out
 from xlst_ray.batches.load import BatchLoader
 from xlst_ray.batches.options import BatchOptions
@@ -234,9 +235,9 @@ def train_speech(
         raise ConfigError(
             "the encoder reads samples, which have no bins to mask", where="augment", hint="set augment.freq_masks=0"
         )
-    fits = _fitting(options, model.longest)
-    train, dev = (_index(source, data.lang, options.text, fits, vocabulary) for source in (data.train, data.dev))
-    further = [_index(source, lang, options.text, fits, vocabulary) for source, lang in data.further.values()]
+    index = partial(_index, options, vocabulary, model.longest)
+    train, dev = index(data.train, data.lang), index(data.dev, data.lang)
+    further = [index(source, lang) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
@@ -321,22 +322,16 @@ def _frozen_for_good(model: S2TModel, options: PretrainedOptions) -> set[str]:
     return fixed | {name for name, depth in below.items() if options.frozen or depth >= lowest}
 
 
-def _fitting(options: SpeechOptions, longest: int | None) -> BatchOptions:
-    """Which utterances fit: none that lasts more samples, at the slowest speed, than the encoder hears."""
-    if longest is None:
-        return options.batch
-    heard = int(longest / SHIFT * min(options.augment.speeds))
-    return options.batch.replace(max_utterance_frames=min(heard, options.batch.max_utterance_frames))
-
-
-def _index(source: Source, lang: str, rule: TextOptions, batch: BatchOptions, vocabulary: Vocabulary) -> Index:
+def _index(options: SpeechOptions, vocabulary: Vocabulary, longest: int | None, source: Source, lang: str) -> Index:
+    """`longest`: samples of an utterance, at the slowest speed, that the encoder hears; none: all."""
     held_out = frozenset[str]() if source.held_out is None else read_held_out(source.held_out)
     text = TargetText(
-        normalise=lambda sentence: normalise(sentence, lang, rule),
+        normalise=lambda sentence: normalise(sentence, lang, options.text),
         encode=lambda sentence: vocabulary.target(sentence, lang),
         leaked=lambda sentence: sentence_key(sentence, lang) in held_out,
     )
-    return build_index(source, text, batch)
+    heard = None if longest is None else longest / SAMPLE_RATE * min(options.augment.speeds)
+    return build_index(source, text, options.batch, longest=heard)
 
 
 def _describe(
