@@ -207,6 +207,14 @@ def test_temperature_and_weights_are_met_over_the_epochs() -> None:
         assert max(counts) - min(counts) <= 1, "and all shards of a source are met alike"
 
 
+@given(st.lists(st.integers(1, 4000), min_size=1, max_size=40), st.floats(1.1, 10.0))
+def test_a_single_source_is_met_once_an_epoch_at_any_temperature(frames: list[int], temperature: float) -> None:
+    index = index_of(frames, [0] * len(frames), 1)
+    for epoch in range(3):
+        slots = shards_of_epoch(index.facts, BatchOptions(temperature=temperature), seed=1, epoch=epoch)
+        assert slots == [(0, epoch)]
+
+
 def test_an_utterance_that_is_met_twice_has_another_pass() -> None:
     index = joined((8, 4, 1.0), (1, 4, 1.0))
     options = BatchOptions(temperature=100.0, window_shards=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xlst_ray.cluster.snapshot import LIST, copy_list, mend_list
+from xlst_ray.cluster.snapshot import LIST, copy_list, mend_list, remove_unlisted
 
 
 @pytest.mark.parametrize("left", [0, 1, 20])
@@ -27,3 +27,15 @@ def test_without_a_checkpoint_before_training_begins_anew(tmp_path: Path) -> Non
     (tmp_path / LIST).write_text("{")
     mend_list(str(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_of_a_checkpoint_goes(tmp_path: Path) -> None:
+    for name in ("update-0000002/model.safetensors", "update-0000004/shards/shard-00003.safetensors", "events/kept"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / LIST).write_text(json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "update-0000002"}]}))
+    remove_unlisted(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {LIST, "update-0000002", "events"}
+    (tmp_path / LIST).unlink()
+    remove_unlisted(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"events"}

@@ -105,7 +105,8 @@ def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
     under_ray = command(shards, tmp_path / "ray", "cluster.workers=1", "cluster.cpus=2")
     kill_when(under_ray, lambda: bool(list((tmp_path / "ray" / "checkpoints").glob("update-0000002"))))
     assert not (tmp_path / "ray" / "manifest.json").exists()
-    subprocess.run(under_ray, check=True)
+    again = subprocess.run(under_ray, check=True, capture_output=True, text=True)
+    assert "goes on from update" in again.stdout
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "ray"))
     assert expected.keys() == found.keys()
     assert all(bool((expected[name] == found[name]).all()) for name in expected)

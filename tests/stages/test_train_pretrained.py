@@ -39,7 +39,7 @@ from xlst_ray.stages.speech_data import SpeechData, speech_data
 from xlst_ray.stages.stage import Stage, run_stage
 from xlst_ray.stages.states import EncoderOptions
 from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
-from xlst_ray.stages.transcribe import Recording, TranscribeOptions, transcribe
+from xlst_ray.stages.transcribe import LEAST, Recording, TranscribeOptions, transcribe
 from xlst_ray.text.vocabulary import VocabularyOptions
 from xlst_ray.train.options import TrainOptions
 
@@ -289,3 +289,17 @@ def test_so_it_is_with_the_states_of_whisper(encoder: Callable[[str], Path], lon
     assert (counts["kept"], counts["longer than is heard"], counts["empty text"]) == (2, 1, 1)
     found = scores_of(tmp_path / "model", Source(shards, "test", states=states), tmp_path / "test")
     assert (found["utterances"], found["cut"], found["left_out"]) == (4, 1, {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recording_too_short_for_a_state_has_no_text(
+    encoder: Callable[[str], Path], data: SpeechData, tmp_path: Path, kind: str
+) -> None:
+    trained(options(encoder(kind), updates=1), data, tmp_path / "out")
+    segments = {400: 0, 480: 0, 560: 0, LEAST: 1}
+    recordings = [Recording(f"{tmp_path}/{samples}.wav", f"{samples}") for samples in segments]
+    for samples, recording in zip(segments, recordings, strict=True):
+        soundfile.write(recording.url, tones.wave("abc")[:samples], 16_000)
+    transcribe(TranscribeOptions(beam={"beam": 1}), str(tmp_path / "out"), recordings, str(tmp_path / "text"), HERE)
+    for samples, count in segments.items():
+        assert len(storage.read_json(f"{tmp_path}/text/{samples}.json")["segments"]) == count

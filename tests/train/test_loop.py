@@ -1,3 +1,4 @@
+import math
 import multiprocessing
 import random
 from collections.abc import Generator, Iterator
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import ConfigError, Stopped, TrainingError
-from xlst_ray.train.checkpoint import Learner, TrainState, list_checkpoints, load_checkpoint
+from xlst_ray.train.checkpoint import Learner, TrainState, best_updates, list_checkpoints, load_checkpoint, read_state
 from xlst_ray.train.loop import Observer, Wish, fit
 from xlst_ray.train.meter import Progress
 from xlst_ray.train.options import TrainOptions
@@ -99,6 +100,14 @@ def test_training_stops_after_validations_without_a_better_one(
     again = fit(resumed, options(**changes), tmp_path, QUIET, seed=0, resume=list_checkpoints(tmp_path)[-1])
     assert (again, resumed.taken) == (state, []), "a training that ended has nothing left to do"
     assert torch.equal(resumed.model.a, task.model.a), "and brings its weights"
+
+
+def test_weights_whose_development_loss_is_no_number_are_never_the_best(tmp_path: Path) -> None:
+    dev = [{"loss": loss} for loss in (math.nan, 3.0, 2.0, 1.0, 1.5, 1.5)]
+    state = fit(Points(dev), options(patience=2, average_by="loss"), tmp_path, QUIET, seed=0)
+    assert [entry["loss"] for entry in state.validations] == [math.inf, 3.0, 2.0, 1.0, 1.5, 1.5]
+    assert best_updates(state.validations, 4, "loss") == [3, 4, 5, 6]
+    assert read_state(list_checkpoints(tmp_path)[-1]) == state
 
 
 def test_what_lr_scale_names_learns_by_its_share_of_the_learning_rate(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ def shards_of_epoch(facts: ShardFacts, options: BatchOptions, *, seed: int, epoc
     slots: list[Slot] = []
     for number, rate in enumerate(rates(facts, options.temperature)):
         members = np.flatnonzero((facts.source == number) & (np.diff(facts.starts) > 0))
-        begin, end = (int(turn * rate * len(members)) for turn in (epoch, epoch + 1))
+        # A rate of 1 may come out as a hair below, which would leave a source of one shard out of the first epoch.
+        begin, end = (int(turn * rate * len(members) + 1e-6) for turn in (epoch, epoch + 1))
         while begin < end:
             turn, first = divmod(begin, len(members))
             order = members[np.random.default_rng([seed, number, turn]).permutation(len(members))]

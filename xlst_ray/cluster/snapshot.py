@@ -32,6 +32,20 @@ def mend_list(folder: str) -> None:
         storage.delete(url)  # of the first checkpoint
 
 
+def remove_unlisted(folder: str) -> None:
+    """After that: what a kill left of checkpoints that were not in the list yet goes.
+
+    They are written again. Of a model that is shared out, and now among fewer processes, parts of both would be read.
+    """
+    url = storage.join(folder, LIST)
+    results = storage.read_json(url)["checkpoint_results"] if storage.exists(url) else []
+    listed = {result["checkpoint_dir_name"] for result in results}
+    there = {file[len(folder) + 1 :].partition("/")[0] for file in storage.list_files(folder, recursive=True)}
+    for name in there - listed:
+        if name.startswith("update-"):
+            storage.delete(storage.join(folder, name))
+
+
 def _is_whole(url: str) -> bool:
     try:
         json.loads(storage.read_bytes(url))

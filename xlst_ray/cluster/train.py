@@ -36,7 +36,7 @@ from xlst_ray.cluster.boards import boards_of
 from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
-from xlst_ray.cluster.snapshot import copy_list, mend_list
+from xlst_ray.cluster.snapshot import copy_list, mend_list, remove_unlisted
 from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
@@ -201,7 +201,9 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
             callbacks=[_Listener(job.title, folder, on_validation)],
         ),
     )
-    mend_list(storage.join(folder, CHECKPOINTS))
+    checkpoints = storage.join(folder, CHECKPOINTS)
+    mend_list(checkpoints)
+    remove_unlisted(checkpoints)
     result = _fit_on_ray(trainer, job, flag, folder)
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         local = [_fetch(checkpoint, Path(temporary)) for checkpoint, _ in result.best_checkpoints]

@@ -17,7 +17,7 @@ from xlst_ray import storage
 from xlst_ray.audio import ffmpeg
 from xlst_ray.audio.cut import QUIET, cut_at_silence
 from xlst_ray.audio.decode import AudioError, Wave, decode, resample
-from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, Fbank, utterance_cmvn
+from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, SHIFT, Fbank, utterance_cmvn
 from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import LanguageCode, Section, option
@@ -34,6 +34,7 @@ from xlst_ray.text.vocabulary import Vocabulary
 
 SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", *ffmpeg.EXTENSIONS)
 FAILED: Final = "failed.jsonl"
+LEAST: Final = 4 * SHIFT  # samples of which every pretrained encoder makes a state
 _WILD: Final = frozenset("*?[")
 
 
@@ -152,7 +153,8 @@ class Transcriber:
         return {"seconds": seconds}
 
     def _segments(self, wave: Wave) -> list[dict[str, Any]]:
-        parts = [part for part in cut_at_silence(wave, self._options.longest) if part[1] - part[0] >= FRAME]
+        least = FRAME if self._rows is None else LEAST
+        parts = [part for part in cut_at_silence(wave, self._options.longest) if part[1] - part[0] >= least]
         found: dict[tuple[int, int], dict[str, Any]] = {}
         by_length = sorted(parts, key=lambda part: part[1] - part[0])
         for first in range(0, len(by_length), self._options.batch):

@@ -57,7 +57,8 @@ class TrainOptions(Section):
     )
     recompute: bool = option(
         False,
-        "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time",
+        "keep the input of each layer alone, and compute the rest again in the backward pass: less memory, more time; "
+        "of speech models alone",
         added=True,
     )
     compile: bool = option(

@@ -159,7 +159,10 @@ def _gradients_kept_here(model: nn.Module, *, last: bool) -> AbstractContextMana
 
 @torch.no_grad()
 def validate(task: Task[B], world: World) -> dict[str, float]:
-    """The loss and the task's logs per target token over the development set; empty where there is none."""
+    """The loss and the task's logs per target token over the development set; empty where there is none.
+
+    A loss that is no number is infinite, so that no such model is ever the best.
+    """
     task.model.eval()
     sums: dict[str, Tensor] = {}
     tokens = 0
@@ -176,7 +179,10 @@ def validate(task: Task[B], world: World) -> dict[str, float]:
         task.model.reshard()  # which else only a backward pass does
     totals = world.total_by_name({"tokens": float(tokens), **{name: float(value) for name, value in sums.items()}})
     counted = totals.pop("tokens")
-    return {name: total / counted for name, total in totals.items()}
+    scores = {name: total / counted for name, total in totals.items()}
+    if math.isnan(scores.get("loss", 0.0)):  # which compares as neither better nor worse
+        scores["loss"] = math.inf
+    return scores
 
 
 def _in_step(task: Task[Any], world: World) -> Iterator[Any]:
