@@ -14,13 +14,11 @@ from xlst_ray.batches.index import Index, Ints, join
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.plan import (
     EpochPlan,
-    Planned,
     form_batches,
     padding_share,
     plan_held_out,
     rates,
     shards_of_epoch,
-    share_out,
 )
 from xlst_ray.errors import DataError
 
@@ -153,19 +151,6 @@ def test_who_is_left_out_changes() -> None:
         assert len(missing) == plan.facts().left_out == 1
         left_out.append(missing)
     assert len(set.union(*left_out)) > 4
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 12))
-def test_a_step_for_other_ranks_keeps_its_utterances(sizes: list[int], ranks: int) -> None:
-    rows = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-    step = share_out([Planned.once(part) for part in rows], max(ranks, len(sizes)))
-    if sum(sizes) < max(ranks, len(sizes)):
-        assert step == []
-        return
-    assert len(step) == max(ranks, len(sizes))
-    assert all(len(batch.rows) for batch in step)
-    assert sorted(np.concatenate([batch.rows for batch in step]).tolist()) == list(range(sum(sizes)))
 
 
 def joined(*sizes: tuple[int, int, float]) -> Index:

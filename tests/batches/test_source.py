@@ -1,4 +1,4 @@
-from itertools import islice, takewhile
+from itertools import islice
 
 import pytest
 import tones
@@ -69,24 +69,3 @@ def test_a_process_may_do_the_work_of_several_ranks(shards: str) -> None:
     assert together == [found for one, _, other in zip(*apart, strict=True) for found in (one, other)]
     dev = [name for ranks in ([0, 2], [1]) for batch in source(shards, *ranks, world=3).dev() for name in batch.ids]
     assert sorted(dev) == [f"dev-0-{number}" for number in range(5)]
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
-@pytest.mark.parametrize("steps", [1, 2])
-def test_other_ranks_go_on_with_the_rest_of_the_epoch(shards: str, before: int, after: int, steps: int) -> None:
-    """What some ranks have not taken of an epoch is what others take of it: none twice, and each once but for a last
-    step of fewer utterances than ranks."""
-    ranks = [taken(source(shards, rank, world=before), START, steps) for rank in range(before)]
-    seen = [name for rank in ranks for ids, _ in rank for name in ids]
-    position = ranks[0][-1][1]
-    assert position.epoch == 0
-    lengths = set()
-    for rank in range(after):
-        rest = source(shards, rank, world=after).train(position)
-        mine = list(takewhile(lambda found: found[1] <= Position(1), rest))
-        seen += [name for batch, _ in mine for name in batch.ids]
-        lengths.add(len(mine))
-    assert len(lengths) == 1
-    everyone = {f"train-{shard}-{row}" for shard, texts in enumerate(TEXTS) for row in range(len(texts))}
-    assert len(seen) == len(set(seen))
-    assert len(everyone - set(seen)) < after

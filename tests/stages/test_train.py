@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.index import Source
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.train import OnValidation
 from xlst_ray.errors import ConfigError, TrainingError, TransferError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
@@ -94,6 +96,26 @@ def test_other_weights_are_another_stage(data: SpeechData, checkpoint: Path) -> 
     vocabulary = Vocabulary.load(checkpoint)
     save_speech2text(checkpoint, S2TModel(ModelOptions(size="debug", ctc=False).architecture(), len(vocabulary)))
     assert describe_training("train", OPTIONS, data, 1, 1).fingerprint != before
+
+
+def test_a_training_is_gone_on_with_by_its_own_ranks_alone(data: SpeechData, tmp_path: Path) -> None:
+    """On whatever processes: a checkpoint's place counts the batches of its plan, which is made for so many ranks."""
+
+    def train(cluster: ClusterOptions, on_validation: OnValidation | None = None) -> None:
+        stage = describe_training("train", OPTIONS, data, 1, cluster.planned_ranks)
+        work = partial(train_speech, "train", OPTIONS, data, 1, cluster=cluster, on_validation=on_validation)
+        run_stage(stage, str(tmp_path / "out"), work)
+
+    def lose(_: object) -> None:
+        raise TrainingError("lost")
+
+    with pytest.raises(TrainingError, match="lost"):
+        train(ClusterOptions(workers=0, ranks=2), lose)
+    assert list((tmp_path / "out" / "checkpoints").iterdir())
+    for other in (ClusterOptions(workers=0), ClusterOptions(workers=1), ClusterOptions(workers=2, ranks=4)):
+        with pytest.raises(ConfigError, match=r"another train stage \(ranks differ\)"):
+            train(other)
+    train(ClusterOptions(workers=0, ranks=2))
 
 
 def test_another_number_of_heads_is_refused_though_all_shapes_fit(data: SpeechData, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from xlst_ray.train.checkpoint import (
     load_checkpoint,
     load_weights,
     prune_checkpoints,
+    read_state,
     save_checkpoint,
     weights,
 )
@@ -72,6 +73,15 @@ def test_a_checkpoint_brings_back_weights_optimiser_and_place(tmp_path: Path) ->
     optimizer.step()
     its_optimizer.step()
     assert torch.equal(model.embed.weight, other.embed.weight)
+
+
+def test_a_place_that_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    """It had the ranks of the plan as a fourth number."""
+    state = TrainState(7, Position(2, 6, 1))
+    path = save_checkpoint(tmp_path / "new", Learner(*stepped(seed=1)), state)
+    values = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**values, "position": [*values["position"], 4]}))
+    assert read_state(path) == state
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:

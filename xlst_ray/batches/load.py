@@ -16,7 +16,7 @@ from xlst_ray.audio.fbank import Fbank, utterance_cmvn
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
-from xlst_ray.batches.plan import EpochPlan, Planned, plan_held_out, share_out
+from xlst_ray.batches.plan import EpochPlan, Planned, plan_held_out
 from xlst_ray.batches.position import Position
 from xlst_ray.errors import DataError
 from xlst_ray.shards.states import unpack
@@ -71,15 +71,13 @@ class BatchLoader:
 
         The recordings of all of them are in memory together, each read once.
         """
-        start = start._replace(lanes=start.lanes or world)
-        plan = self.plan(start.epoch, start.lanes)
+        plan = self.plan(start.epoch, world)
         planned = plan.window(start.window)
-        steps = [(at, share_out(planned[at : at + world], world)) for at in range(start.batch, len(planned), world)]
-        mine = [(min(at + world, len(planned)), step[rank]) for at, step in steps if step for rank in ranks]
+        mine = [(at + world, planned[at + rank]) for at in range(start.batch, len(planned), world) for rank in ranks]
         audio = self._read_audio({row for _, batch in mine for row in batch.rows.tolist() if not self._known(row)})
         for done, batch in mine:
-            after = start._replace(batch=done)
-            yield self.load(batch, audio), after if done < len(planned) else next_window(after, plan.windows)
+            after = start._replace(batch=done) if done < len(planned) else next_window(start, plan.windows)
+            yield self.load(batch, audio), after
 
     def held_out_batches(self, *, ranks: Sequence[int], world: int) -> Iterator[Batch]:
         """The part of some of `world` ranks in every utterance once."""
@@ -155,11 +153,9 @@ class BatchLoader:
         return found
 
 
-def next_window(after: Position, windows: int) -> Position:
+def next_window(at: Position, windows: int) -> Position:
     """The start of the window after that of a position, in an epoch of so many."""
-    if after.window + 1 < windows:
-        return after._replace(batch=0, window=after.window + 1)
-    return Position(after.epoch + 1)
+    return Position(at.epoch, window=at.window + 1) if at.window + 1 < windows else Position(at.epoch + 1)
 
 
 def _read_rows(file: pq.ParquetFile, column: str, rows: Ints) -> list[bytes]:

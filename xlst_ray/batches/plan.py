@@ -222,14 +222,6 @@ def plan_held_out(index: Index, options: BatchOptions) -> list[Ints]:
     return form_batches(np.argsort(frames, kind="stable"), frames, index.target_lengths(), options)[::-1]
 
 
-def share_out(batches: Sequence[Planned], ranks: int) -> list[Planned]:
-    """A step for other ranks than it was planned for: its batches, halved until each rank has one; none where it has
-    fewer utterances than there are ranks."""
-    if sum(len(batch.rows) for batch in batches) < ranks:
-        return []
-    return [each.planned for each in _halved([_Sized(batch, 0, 0) for batch in batches], ranks)]
-
-
 class _Sized(NamedTuple):
     """A batch, the frames of its longest utterance, and the lane whose shards it is from."""
 

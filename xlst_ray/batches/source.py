@@ -39,8 +39,7 @@ class PlainSource:
     def _read(self, start: Position) -> Iterator[tuple[Batch, Position]]:
         while True:
             yield from self.train_loader.window_batches(start, ranks=self.ranks, world=self.world)
-            start = start._replace(lanes=start.lanes or self.world)
-            start = next_window(start, self.train_loader.plan(start.epoch, start.lanes).windows)
+            start = next_window(start, self.train_loader.plan(start.epoch, self.world).windows)
 
     def dev(self) -> Iterator[Batch]:
         return self.dev_loader.held_out_batches(ranks=self.ranks, world=self.world)

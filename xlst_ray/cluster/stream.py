@@ -115,13 +115,11 @@ class RaySource:
     def _windows(self, at: Position) -> Iterator[Position]:
         """Where to begin in each window, without end."""
         while True:
-            lanes = at.lanes or self._world
-            count = len(windows_of_epoch(self._facts, self._options, seed=self._seed, epoch=at.epoch, lanes=lanes))
             epoch = at.epoch
+            windows = windows_of_epoch(self._facts, self._options, seed=self._seed, epoch=epoch, lanes=self._world)
             while at.epoch == epoch:
-                at = at._replace(lanes=lanes)
                 yield at
-                at = next_window(at, count)
+                at = next_window(at, len(windows))
 
     def _stream(self, windows: list[Position]) -> Iterator[dict[str, Any]]:
         quieten_data()

@@ -201,7 +201,7 @@ def _remove(checkpoint: Path) -> None:
 
 def read_state(checkpoint: Path) -> TrainState:
     values: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
-    position = Position(*values.pop("position"))
+    position = Position(*values.pop("position")[:3])  # a fourth number, of ranks, is in those of earlier versions
     return TrainState(position=position, validations=tuple(values.pop("validations")), **values)
 
 
