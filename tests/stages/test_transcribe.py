@@ -1,6 +1,7 @@
 """Transcripts of recordings: which ones, in which files, with what in them; and going on where a run was stopped."""
 
 import json
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,15 +12,29 @@ import soundfile
 import tones
 import torch
 
-from xlst_ray.audio.fbank import SAMPLE_RATE, Fbank, utterance_cmvn
+sys.path.append(str(Path(__file__).parents[1] / "model"))
+from encoders import write_encoder
+
+from xlst_ray import storage
+from xlst_ray.audio.decode import decode_flac
+from xlst_ray.audio.fbank import MEL_BINS, SAMPLE_RATE, Fbank, utterance_cmvn
+from xlst_ray.batches.index import Source, TargetText, build_index
+from xlst_ray.batches.load import BatchLoader
+from xlst_ray.batches.options import BatchOptions
+from xlst_ray.batches.plan import Planned
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.model.beam import BeamOptions, beam_search
+from xlst_ray.model.encoders import PretrainedEncoder
 from xlst_ray.model.files import load_model, save_model
 from xlst_ray.model.options import ModelOptions
+from xlst_ray.model.pretrained import load_pretrained
 from xlst_ray.model.s2t import S2TModel
+from xlst_ray.shards.files import shard_urls
+from xlst_ray.stages.encode import encode
 from xlst_ray.stages.evaluate import read_text_rule
-from xlst_ray.stages.transcribe import TranscribeOptions, find_recordings, transcribe
+from xlst_ray.stages.states import ABOUT, EncoderOptions
+from xlst_ray.stages.transcribe import TranscribeOptions, Transcriber, find_recordings, transcribe
 from xlst_ray.text.ids import BLANK
 from xlst_ray.text.normalise import TextOptions
 from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions, train_vocabulary
@@ -30,12 +45,14 @@ OPTIONS = TranscribeOptions(
 )
 
 
-def write_model(folder: Path, **changes: object) -> S2TModel:
+def write_model(
+    folder: Path, *, input_dim: int = MEL_BINS, pretrained: PretrainedEncoder | None = None, **changes: object
+) -> S2TModel:
     vocabulary = train_vocabulary(
         ["de kat zit", "waar is de vis", "een oud schip"], VocabularyOptions(kind="char"), folder
     )
     torch.manual_seed(3)
-    model = S2TModel(ModelOptions(size="debug", **changes).architecture(), len(vocabulary))
+    model = S2TModel(ModelOptions(size="debug", **changes).architecture(), len(vocabulary), input_dim, pretrained)
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.normal_(0, 0.5)
@@ -142,6 +159,35 @@ def test_a_long_recording_is_cut_recognised_part_by_part_and_put_together(
     )
     assert (tmp_path / "out" / "talk.vtt").read_text().startswith("WEBVTT\n\n00:00:00.000 --> ")
     assert (tmp_path / "out" / "failed.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("reads", ["filterbank", "whisper", "wav2vec2", "wav2vec2-bert", "states"])
+def test_a_model_reads_of_a_wave_what_it_was_trained_on(tmp_path: Path, reads: str) -> None:
+    """To the last bit: so long that padding would change some of them."""
+    texts, folder = [tones.LETTERS * 6, "face" * 9, "cdefg" * 3, "bad" * 9], tmp_path / "model"
+    shards = tones.write_shards(tmp_path / "shards", "train", texts)
+    source, frontend = Source(shards, "train"), None
+    if reads == "filterbank":
+        write_model(folder)
+    else:
+        encoder = EncoderOptions(path=str(write_encoder(tmp_path / reads, "whisper" if reads == "states" else reads)))
+        pretrained = load_pretrained(Path(str(encoder.path)))
+        if reads == "states":
+            write_model(folder, input_dim=pretrained.dim, strides=(2,))
+            source = Source(shards, "train", states=str(tmp_path / "states"))
+            about = encode("encode", encoder, shards, str(tmp_path / "states"), HERE)["about"]
+            (folder / ABOUT).write_text(json.dumps(about))
+        else:
+            write_model(folder, pretrained=pretrained, strides=(2,))
+            frontend = pretrained.frontend
+    index = build_index(source, TargetText(str.lower, tones.encode), BatchOptions(max_ctc_infeasible=1.0))
+    loader = BatchLoader(index, BatchOptions(), augment=None, seed=0, frontend=frontend)
+    trained_on = loader.load(Planned.once(np.arange(len(texts))))
+    waves = [decode_flac(flac) for flac in storage.read_table(shard_urls(shards, "train")[0])["audio"].to_pylist()]
+    options = OPTIONS.replace(batch=EncoderOptions().batch)
+    features, frames = Transcriber(str(folder), str(tmp_path), options, threads=1, gpu=False).features(waves)
+    assert frames.tolist() == trained_on.frames.tolist()
+    np.testing.assert_array_equal(features.numpy(), trained_on.features)
 
 
 def test_it_goes_on_with_what_is_not_done_and_tells_what_cannot_be_decoded(

@@ -12,7 +12,7 @@ from torch import Tensor
 from xlst_ray import storage
 from xlst_ray.audio.augment import AugmentOptions, change_speed, generator_for, spec_augment, speed_of
 from xlst_ray.audio.decode import AudioError, Wave, decode_flac
-from xlst_ray.audio.fbank import Fbank, utterance_cmvn
+from xlst_ray.audio.features import WaveFeatures, normalised
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.index import Index, Ints
 from xlst_ray.batches.options import BatchOptions
@@ -34,7 +34,7 @@ class BatchLoader:
         options: `cache_mb` bounds the features kept in memory, un-augmented, for later epochs.
         augment: speeds and SpecAugment for training; none for held-out sets.
         seed: with the epoch and the utterance id it decides speeds and masks.
-        frontend: makes the features of a wave (N,) that a pretrained encoder reads; none: the filterbank.
+        frontend: as of `WaveFeatures`.
         threads: that make features; they are the same for any number.
     """
 
@@ -48,11 +48,10 @@ class BatchLoader:
         frontend: Callable[[Wave], Tensor] | None = None,
         threads: int = 1,
     ) -> None:
-        self._frontend = frontend
+        self._features_of = WaveFeatures(frontend)
         # Each utterance by one thread of torch's: with more of them its last bits are others.
         self._pool = ThreadPoolExecutor(threads, "features", torch.set_num_threads, (1,))
         self.index, self.options, self.augment, self.seed = index, options, augment, seed
-        self._fbank = Fbank()
         self._cache: dict[Key, Tensor] = {}
         self._cache_room = options.cache_mb * 2**20
         self._plan: tuple[tuple[int, int], EpochPlan] | None = None
@@ -120,16 +119,9 @@ class BatchLoader:
 
     @torch.inference_mode()
     def _compute(self, row: int, stored: bytes, speed: float) -> Tensor:
-        # Alone, not as a batch: sums over padding differ in the last bit, and a resumed run would not be the same.
         if self.index.states:
-            features = torch.from_numpy(unpack(stored, int(self.index.frames[row])).astype(np.float32))[None]
-            frames = torch.tensor([features.shape[1]])
-        elif self._frontend is not None:
-            return self._frontend(change_speed(self._decode(row, stored), speed)).half()
-        else:
-            wave = torch.from_numpy(change_speed(self._decode(row, stored), speed))[None]
-            features, frames = self._fbank(wave, torch.tensor([wave.shape[1]]))
-        return utterance_cmvn(features, frames)[0].half()
+            return normalised(torch.from_numpy(unpack(stored, int(self.index.frames[row])).astype(np.float32)))
+        return self._features_of(change_speed(self._decode(row, stored), speed))
 
     def _decode(self, row: int, stored: bytes) -> Wave:
         try:

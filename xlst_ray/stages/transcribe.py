@@ -4,7 +4,7 @@ A recording is done when its JSON is there, which is written last; a run that wa
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -17,7 +17,8 @@ from xlst_ray import storage
 from xlst_ray.audio import ffmpeg
 from xlst_ray.audio.cut import QUIET, cut_at_silence
 from xlst_ray.audio.decode import AudioError, Wave, decode, resample
-from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, SHIFT, Fbank, utterance_cmvn
+from xlst_ray.audio.fbank import FRAME, SAMPLE_RATE, SHIFT
+from xlst_ray.audio.features import WaveFeatures, normalised
 from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.cluster.pool import map_items
 from xlst_ray.config import LanguageCode, Section, option
@@ -119,15 +120,11 @@ class Transcriber:
                 raise ConfigError("the model writes one language", where="lang", hint="leave lang out")
             self._gap = " " if language(lang).spaces else ""
             about = about_model(local)
-        self._rows: Callable[[Sequence[Wave]], list[Tensor]] | None = None
-        if own := self._model.frontend:
-            _refuse_unheard(options, self._model.longest)
-            self._rows = lambda waves: [own(wave) for wave in waves]
-        elif about is not None:
-            encoder = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
-            _refuse_unheard(options, encoder.longest)
-            self._rows = encoder
-        self._fbank = Fbank().to(self._device)
+        self._features_of = WaveFeatures(self._model.frontend, self._device)
+        self._encoder: StateEncoder | None = None
+        if about is not None:
+            self._encoder = StateEncoder.of_model(about, options.encoder, options.batch, threads=threads, gpu=gpu)
+        _refuse_unheard(options, (self._encoder or self._model).longest)
         self._folder, self._options = folder, options
 
     def __call__(self, item: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +150,7 @@ class Transcriber:
         return {"seconds": seconds}
 
     def _segments(self, wave: Wave) -> list[dict[str, Any]]:
-        least = FRAME if self._rows is None else LEAST
+        least = LEAST if self._encoder or self._model.frontend else FRAME
         parts = [part for part in cut_at_silence(wave, self._options.longest) if part[1] - part[0] >= least]
         found: dict[tuple[int, int], dict[str, Any]] = {}
         by_length = sorted(parts, key=lambda part: part[1] - part[0])
@@ -166,7 +163,7 @@ class Transcriber:
         ]
 
     def _recognise(self, wave: Wave, parts: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
-        features, frames = self._features([wave[start:end] for start, end in parts])
+        features, frames = self.features([wave[start:end] for start, end in parts])
         answers = []
         starts = None if self._start is None else torch.full_like(frames, self._start)
         for hypotheses, _ in recognise(self._model, features, frames, self._options.beam, starts):
@@ -177,19 +174,14 @@ class Transcriber:
             answers.append({"text": text, "score": score, **flags, "alternatives": alternatives})
         return answers
 
-    def _features(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
-        """What the model reads of some waves, as training read it: (B, T, F), lengths (B) in frames."""
-        if self._rows is not None:
-            rows = self._rows(waves)
-            frames = torch.tensor([len(values) for values in rows]).to(self._device)
-            features = pad_sequence(rows, batch_first=True).to(self._device).float()
+    def features(self, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:
+        """What the model reads of some waves: (B, T, F), lengths (B) in frames."""
+        if self._encoder is None:
+            rows = [self._features_of(wave) for wave in waves]
         else:
-            samples = torch.tensor([len(wave) for wave in waves])
-            padded = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
-            features, frames = self._fbank(padded.to(self._device), samples.to(self._device))
-        if self._model.frontend is None:
-            features = utterance_cmvn(features, frames)
-        return features.half().float(), frames
+            rows = [normalised(states) for states in self._encoder(waves)]
+        frames = torch.tensor([len(values) for values in rows], device=self._device)
+        return pad_sequence(rows, batch_first=True).to(self._device).float(), frames
 
 
 def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
