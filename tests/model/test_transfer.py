@@ -32,8 +32,8 @@ def test_over_the_same_vocabulary_the_whole_model_is_taken_over(build: Build) ->
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items()), "planning loads"
     plan.apply(target)
     assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
-    assert (plan.share, plan.unused, plan.boundaries()) == (1.0, (), [])
-    assert {entry.action for entry in plan.entries} == {"loaded"}
+    assert (plan.share, plan.unused) == (1.0, ())
+    assert {(entry.action, entry.frozen_until) for entry in plan.entries} == {("loaded", 0)}
 
 
 tokens = st.lists(st.sampled_from([f"t{number}" for number in range(12)]), min_size=2, max_size=12, unique=True)
@@ -154,14 +154,12 @@ def test_freezing_ends_where_it_is_said_to_and_the_latest_pattern_wins(build: Bu
     options = TransferOptions(freeze={"encoder.*": 100, "encoder.layers.0.*": 300, "*.embed_tokens.weight": 200})
     model = build()
     plan = plan_transfer(model.state_dict(), pieces(23), model, pieces(23), options)
-    assert plan.boundaries() == [100, 200, 300]
-    names = [name for name, _ in model.named_parameters()]
-    layer = {name for name in names if name.startswith("encoder.layers.0.")}
-    assert plan.frozen(0) == {name for name in names if name.startswith("encoder.") or "embed_tokens" in name}
-    assert plan.frozen(99) == plan.frozen(0)
-    assert plan.frozen(100) == layer | {"decoder.embed_tokens.weight"}
-    assert plan.frozen(299) == layer
-    assert plan.frozen(300) == set()
+    until = {entry.name: entry.frozen_until for entry in plan.entries}
+    for name, _ in model.named_parameters():
+        if name.startswith("encoder."):
+            assert until[name] == (300 if name.startswith("encoder.layers.0.") else 100)
+        else:
+            assert until[name] == (200 if name == "decoder.embed_tokens.weight" else 0)
 
 
 def test_less_than_the_share_asked_for_is_refused_with_the_table(build: Build) -> None:

@@ -12,7 +12,7 @@ from processes import OPTIONS, SILENT, Dealt, build_model, load
 from xlst_ray.batches.batch import Batch, collate
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.position import START
-from xlst_ray.model.beam import BeamOptions, beam_search, ctc_greedy, recognise
+from xlst_ray.model.beam import BeamOptions, recognise
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BLANK, EOS, SPECIALS
@@ -110,9 +110,9 @@ def test_a_small_model_learns_to_write_down_what_it_hears(shards: str, tmp_path:
     (batch,) = load(shards, [range(8)])
     features, frames = torch.tensor(batch.features).float(), torch.from_numpy(batch.frames)
     wanted = [tuple(row[: length - 1]) for row, length in zip(batch.targets, batch.target_lengths, strict=True)]
-    found = beam_search(model, features, frames, BeamOptions(beam=4))
-    assert [hypotheses[0].tokens for hypotheses in found] == wanted
-    assert ctc_greedy(model, features, frames) == wanted
+    found = recognise(model, features, frames, BeamOptions(beam=4))
+    assert [one.hypotheses[0].tokens for one in found] == wanted
+    assert [one.ctc for one in found] == wanted
 
 
 def tagged(batch: Batch, tag: int, shift: int) -> Batch:

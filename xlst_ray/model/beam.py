@@ -115,14 +115,6 @@ def beam_search(model: S2TModel, features: Tensor, lengths: Tensor, options: Bea
     return [found.hypotheses for found in recognise(model, features, lengths, options)]
 
 
-@torch.inference_mode()
-def ctc_greedy(model: S2TModel, features: Tensor, lengths: Tensor) -> list[tuple[int, ...]]:
-    """The tokens of the CTC head's best path for each utterance; features (B, T, F), lengths in frames (B)."""
-    with _evaluating(model):
-        encoded = model.encode(features, lengths)
-        return ctc_collapse(model.ctc_logits(encoded), encoded.lengths)
-
-
 class _Search:
     """The running and the finished hypotheses of the utterances that are still in the batch (N of B)."""
 

@@ -58,14 +58,6 @@ class TransferPlan:
         wanted = [entry for entry in self.entries if entry.wanted]
         return _share(sum(entry.loaded for entry in wanted), sum(entry.size for entry in wanted))
 
-    def frozen(self, update: int) -> set[str]:
-        """Names of the parameters that do not train at an update."""
-        return {entry.name for entry in self.entries if update < entry.frozen_until}
-
-    def boundaries(self) -> list[int]:
-        """Updates after the first at which `frozen` changes, ascending."""
-        return sorted({entry.frozen_until for entry in self.entries if entry.frozen_until > 0})
-
     def apply(self, model: nn.Module) -> None:
         """Loads into the model that the plan was made for, and reads back that it holds what the plan says.
 
