@@ -92,7 +92,7 @@ def _side_by_side(count: int) -> Row:
         rows = [{"id": text, "text": text, **columns} for text in sentences]
         storage.write_table(shard, pa.Table.from_pylist(rows, SHARD_SCHEMA))
         cluster = ClusterOptions(by_role=True, translators=count, translator_cpus=1)
-        stage = StageResult(f"{root}/shards", "bench", {}, {}, 0.0, reused=True)
+        stage = StageResult(f"{root}/shards", "prepare", "bench", {}, {}, 0.0, reused=True)
         texts, _ = prepare_texts(stage, [shard], len(rows), buckets, root, cluster)
         log, kept = Path(root, "log"), Translations(f"{root}/kept")
         wanted, used = [Wanted("translate", "fi", kept, "bench")], time.process_time()

@@ -51,9 +51,16 @@ def test_a_lost_worker_is_replaced_and_training_goes_on(ray_cluster: None, tmp_p
     assert [entry["update"] for entry in trained.state.validations] == [6, 12]
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.cluster)])
-def test_sigterm_saves_first_and_the_next_call_goes_on_to_the_same_weights(
-    workers: int, tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("workers", "asked"),
+    [
+        (0, signal.SIGTERM),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.cluster),
+        pytest.param(1, signal.SIGINT, marks=pytest.mark.cluster),
+    ],
+)
+def test_a_signal_saves_first_and_the_next_call_goes_on_to_the_same_weights(
+    workers: int, asked: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """In this process, and under Ray, where the workers look at a flag now and then."""
     if workers:
@@ -64,7 +71,7 @@ def test_sigterm_saves_first_and_the_next_call_goes_on_to_the_same_weights(
     def at(number: int) -> None:
         if number == 3 and not done.exists():
             done.touch()
-            os.kill(driver, signal.SIGTERM)
+            os.kill(driver, asked)
         if workers and done.exists():
             time.sleep(0.05)  # until the driver has heard of the signal, and the workers of the driver
 

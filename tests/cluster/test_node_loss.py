@@ -100,7 +100,7 @@ def test_translation_goes_on_without_a_lost_node(
     shard = f"{tmp_path}/shards/train/shard-00000.parquet"
     storage.write_table(shard, pa.Table.from_pylist(rows, SHARD_SCHEMA))
     cluster = ASKED.replace(translators=2)
-    stage = StageResult(f"{tmp_path}/shards", "x", {}, {}, 0.0, reused=True)
+    stage = StageResult(f"{tmp_path}/shards", "prepare", "x", {}, {}, 0.0, reused=True)
     texts, _ = prepare_texts(stage, [shard], len(rows), 8, str(tmp_path), cluster)
     kept = Translations(f"{tmp_path}/kept")
 

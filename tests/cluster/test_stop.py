@@ -1,4 +1,4 @@
-"""SIGTERM while training: a checkpoint of the update at hand, and the next call goes on to the same weights."""
+"""SIGTERM or Ctrl-C while training: a checkpoint of the update at hand; the next call goes on to the same weights."""
 
 import os
 import signal
@@ -20,17 +20,18 @@ from numbers_job import Job, options
 HERE = ClusterOptions(workers=0)
 
 
-def test_training_saves_first_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_training_saves_first_and_goes_on_to_the_same_weights(tmp_path: Path, asked: signal.Signals) -> None:
     schedule, folder, told = options(updates=40, validate_every=20), str(tmp_path / "out"), list[Mapping[str, float]]()
 
     def at(number: int) -> None:
         if number == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), asked)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(asked)
     with pytest.raises(Stopped):
         run_training(Job(schedule, at), folder, HERE, told.append)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(asked) is before
     (saved,) = list_checkpoints(tmp_path / "out" / "checkpoints")
     assert saved.name == "update-0000004"
     assert told == [], "it was not validated"

@@ -150,7 +150,7 @@ def test_a_killed_stage_goes_on(tmp_path: Path) -> None:
     [
         (replace(STAGE, config={"size": 4, "part": {"a": 2, "b": [1, 2]}}), "(part.a, size differ)"),
         (replace(STAGE, config={"size": 3}), "(part differ)"),
-        (replace(STAGE, inputs={"corpus": "abd"}), "(its inputs differ)"),
+        (replace(STAGE, inputs={"corpus": "abd"}), "(input corpus differ)"),
         (replace(STAGE, name="other"), "another demo stage"),
     ],
 )
@@ -204,6 +204,17 @@ def test_a_damaged_description_is_said_not_skipped(tmp_path: Path, name: str, co
     assert work.done == []
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "notes.txt"])
+def test_files_of_somebody_else_stay_as_they_are(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[]")
+    work = Work()
+    with pytest.raises((ConfigError, DataError)) as caught:
+        run_stage(STAGE, str(tmp_path), work)
+    assert "delete" not in str(caught.value.hint)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert work.done == []
+
+
 def test_a_manifest_cut_off_anywhere_is_said(tmp_path: Path) -> None:
     run_stage(STAGE, str(tmp_path), Work())
     whole = (tmp_path / "manifest.json").read_bytes()
@@ -222,8 +233,8 @@ def test_what_is_no_stage_is_said(tmp_path: Path) -> None:
 def test_a_stage_of_another_kind_is_said(tmp_path: Path) -> None:
     run_stage(STAGE, str(tmp_path), Work())
     assert finished(str(tmp_path), "size", "part").counts == {"parts": 3}
-    with pytest.raises(DataError, match="no corpus, lang"):
-        finished(str(tmp_path), "corpus", "size", "lang")
+    with pytest.raises(DataError, match=r"holds the stage demo, not shards, which jobs/prepare\.py makes"):
+        finished(str(tmp_path), "corpus", "size")
 
 
 class Terminal(io.StringIO):

@@ -1,4 +1,4 @@
-"""Being asked to end by SIGTERM, and being told that a node will go: training writes a checkpoint first."""
+"""Being asked to end, by SIGTERM or Ctrl-C, and being told that a node will go: training writes a checkpoint first."""
 
 import signal
 import threading
@@ -18,8 +18,9 @@ UPDATES_BETWEEN_LOOKS = 10  # a look is a message to and from every rank
 
 
 @contextmanager
-def sigterm_calls(ask: Callable[[], object]) -> Iterator[None]:
-    """SIGTERM within the block calls `ask`, once, instead of what it would do; the work is expected to end by itself.
+def stop_calls(ask: Callable[[], object]) -> Iterator[None]:
+    """SIGTERM and SIGINT (Ctrl-C) within the block call `ask`, once, instead of what they would do; the work is to end
+    by itself.
 
     Only the main thread hears signals: on another one (a Tune trial) nothing changes.
     """
@@ -27,16 +28,20 @@ def sigterm_calls(ask: Callable[[], object]) -> Iterator[None]:
         yield
         return
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)  # a second one ends the process at once
-        say("asked to end (SIGTERM): a checkpoint first; a second SIGTERM ends at once")
+        restore()  # a second one ends the process at once
+        say(f"asked to end ({signal.Signals(number).name}): a checkpoint first; a second time ends at once")
         ask()
 
-    before = signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from xlst_ray.cluster.nodes import refuse_unseen
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.session import connect
 from xlst_ray.cluster.snapshot import copy_list, mend_list, remove_unlisted
-from xlst_ray.cluster.stop import StopFlag, Wishes, sigterm_calls
+from xlst_ray.cluster.stop import StopFlag, Wishes, stop_calls
 from xlst_ray.errors import ConfigError, Stopped, TrainingError, XlstError
 from xlst_ray.progress import clock, place, say, take_place
 from xlst_ray.train.board import Board, watch
@@ -147,7 +147,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
             on_validation(validation)  # who heard of the last one may have been killed before it was written down
     boards = boards_of(folder, checkpoints.parent, _update_of(resume), cluster.mlflow, _told(job))
     try:
-        with sigterm_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
+        with stop_calls(lambda: wishes.update(wish=Wish.STOP)), boards as shown:
             watched = watch(observer, task, shown)
             state = fit(task, job.options, checkpoints, watched, seed=job.seed, world=world, resume=resume)
     except OSError as error:
@@ -174,9 +174,16 @@ class _Listener(UserCallback):  # type: ignore[misc]  # Ray is untyped here
         say(f"{self._title}: {len(worker_exceptions)} training processes were lost ({causes})")
 
 
+class _Trainer(TorchTrainer):  # type: ignore[misc]  # Ray is untyped here
+    """Ray's, in which Ctrl-C does what we make of it: Ray's own handler ends the workers without a checkpoint."""
+
+    def _register_sigint_handler(self, controller: object) -> None:
+        pass
+
+
 def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation: OnValidation | None) -> Trained:
     flag = StopFlag()
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _worker,
         train_loop_config={"job": job, "cluster": cluster, "flag": flag, "place": place(), "folder": folder},
         scaling_config=ScalingConfig(
@@ -225,7 +232,7 @@ def _our_error(errors: Iterable[BaseException | None], folder: str) -> XlstError
 
 def _fit_on_ray(trainer: TorchTrainer, job: TrainJob, flag: StopFlag, folder: str) -> Any:
     try:
-        with sigterm_calls(flag.raise_it):
+        with stop_calls(flag.raise_it):
             result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         causes = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]

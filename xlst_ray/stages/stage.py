@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
@@ -34,6 +34,12 @@ VERSIONS_OF = (
 DESCRIPTION = "stage.json"
 MANIFEST = "manifest.json"
 WORKING = ("checkpoints", "init", "answers")  # folders of a stage at work
+MADE_BY: Final[Mapping[str, str]] = {  # by a key of the configuration of such a stage
+    "corpus": "shards, which jobs/prepare.py makes",
+    "lang": "a model, which jobs/train.py makes",
+    "target": "labels, which jobs/pseudo_label.py makes",
+    "encoder": "states, which jobs/encode.py makes",
+}
 
 Counts = Mapping[str, Any]
 
@@ -74,6 +80,7 @@ class StageResult:
     """A finished stage: where it lies, and what its manifest says."""
 
     folder: str
+    name: str
     fingerprint: str
     config: Mapping[str, Any]
     counts: Counts
@@ -87,7 +94,7 @@ def find_finished(folder: str) -> StageResult | None:
     if manifest is None:
         return None
     fields = {name: manifest[name] for name in ("fingerprint", "config", "counts", "seconds")}
-    return StageResult(folder=folder, reused=True, **fields)
+    return StageResult(folder=folder, name=manifest["stage"], reused=True, **fields)
 
 
 def _read_description(folder: str, name: str, further: tuple[str, ...] = ()) -> dict[str, Any] | None:
@@ -95,6 +102,8 @@ def _read_description(folder: str, name: str, further: tuple[str, ...] = ()) -> 
     if not storage.exists(url):
         return None
     hint = "it is damaged: delete the folder and run the job that made it again"
+    if name == MANIFEST and not storage.exists(storage.join(folder, DESCRIPTION)):
+        hint = f"a folder of ours has a {DESCRIPTION}, too: is the path right?"
     try:
         found = storage.read_json(url)
     except DataError as error:
@@ -111,17 +120,16 @@ def finished(folder: str, *needs: str) -> StageResult:
         DataError: there is none, it has not come to its end, or it is a stage of another kind.
     """
     found = find_finished(folder)
+    wanted = ", ".join(MADE_BY[key] for key in needs if key in MADE_BY)
     if found is not None:
-        if lacking := [key for key in needs if key not in found.config]:
-            raise DataError(
-                f"holds a stage of another kind: its configuration has no {', '.join(lacking)}",
-                where=folder,
-                hint="is the path right? its stage.json says what it is",
-            )
+        if any(key not in found.config for key in needs):
+            what = f"holds the stage {found.name}, not {wanted or 'one of ' + ', '.join(needs)}"
+            raise DataError(what, where=folder, hint="is the path right?")
         return found
     if storage.exists(storage.join(folder, DESCRIPTION)):
         raise DataError("was begun but not finished", where=folder, hint="run the job that makes it again: it goes on")
-    raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint="is the path right?")
+    hint = f"is the path right? What is wanted are {wanted}" if wanted else "is the path right?"
+    raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint=hint)
 
 
 def run_stage(stage: Stage, folder: str, work: Callable[[str], Counts], *, again: bool = False) -> StageResult:
@@ -162,22 +170,37 @@ def _do(stage: Stage, folder: str, work: Callable[[str], Counts]) -> StageResult
     storage.write_json(storage.join(folder, MANIFEST), manifest)
     for working in WORKING:
         storage.delete(storage.join(folder, working))
-    return StageResult(folder, stage.fingerprint, stage.config, counts, seconds, reused=False)
+    return StageResult(folder, stage.name, stage.fingerprint, stage.config, counts, seconds, reused=False)
 
 
 def refuse_other(stage: Stage, folder: str) -> None:
-    """Raises `ConfigError` where a folder holds another stage than this one."""
+    """Raises `ConfigError` where a folder holds another stage than this one, or files that are of none."""
     found = _read_description(folder, MANIFEST) or _read_description(folder, DESCRIPTION)
-    if found is None or found["fingerprint"] == stage.fingerprint:
+    if found is not None and found["fingerprint"] == stage.fingerprint:
+        return
+    if found is None:
+        if foreign := [name for name in _names(folder) if not name.startswith(".")]:
+            raise ConfigError(
+                f"holds files that this job has not written ({', '.join(foreign[:3])})",
+                where=folder,
+                hint="choose another output folder, empty or not there yet",
+            )
         return
     # A stage that failed on its first input has made nothing: the mended command may take its folder.
     if storage.list_files(folder, recursive=True) != [storage.join(folder, DESCRIPTION)]:
-        changed = _changes(found["config"], dict(stage.config)) or ["its inputs"]
+        inputs = [f"input {name}" for name in _changes(found.get("inputs", {}), dict(stage.inputs))]
+        changed = _changes(found["config"], dict(stage.config)) + inputs or ["its version"]
+        begun = "" if storage.exists(storage.join(folder, MANIFEST)) else ", not finished"
         raise ConfigError(
-            f"holds another {found['stage']} stage ({', '.join(changed[:5])} differ)",
+            f"holds another {found['stage']} stage{begun} ({', '.join(changed[:5])} differ)",
             where=folder,
             hint="choose another output folder, or delete this one if its content is no longer wanted",
         )
+
+
+def _names(folder: str) -> list[str]:
+    """Of the files in a folder, without those of folders in it."""
+    return [url.rpartition("/")[2] for url in storage.list_files(folder)]
 
 
 def _changes(old: Any, new: Any, prefix: str = "") -> list[str]:
