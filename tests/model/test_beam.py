@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ from xlst_ray.model.beam import (
 )
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BLANK, BOS, EOS, PAD
+
+attention = partial(BeamOptions, ctc_weight=0.0)
+"""Of which `generate` and the brute force know."""
 
 Build = Callable[..., S2TModel]
 Utterances = Callable[..., tuple[Tensor, Tensor]]
@@ -81,7 +85,7 @@ def test_a_padded_batch_has_the_hypotheses_that_generate_has_for_each_utterance_
     model = lively(build(decoder_layers=1), seed)
     theirs = foreign(model)
     features, lengths = utterances(60, 45, 31, 9, seed=seed)
-    options = BeamOptions(beam=5, max_tokens_ratio=0.5, max_tokens=8, min_tokens=seed % 3)
+    options = attention(beam=5, max_tokens_ratio=0.5, max_tokens=8, min_tokens=seed % 3)
     found = beam_search(model, features, lengths, options)
     for row, length in enumerate(lengths.tolist()):
         cap = int(model.output_lengths(lengths)[row] * 0.5) + 8
@@ -98,7 +102,7 @@ def test_hypotheses_are_those_of_generate_at_any_size_penalty_and_early_stopping
     for number in range(10):
         features, lengths = utterances(*[draw.randint(5, 60)] * draw.randint(1, 6), seed=10 * seed + number)
         cap = draw.randint(3, 20)
-        options = BeamOptions(
+        options = attention(
             beam=draw.randint(2, 6),
             length_penalty=draw.choice([-1.0, 0.0, 0.6, 1.0, 2.0]),
             early_stopping=draw.choice([True, False, "never"]),
@@ -115,14 +119,14 @@ def test_each_early_stopping_finds_other_hypotheses(build: Build, utterances: Ut
     """Else the comparison with `generate` would not tell them apart."""
     found = []
     for early_stopping in (True, False, "never"):
-        options = BeamOptions(length_penalty=2.0, max_tokens_ratio=0, max_tokens=20, early_stopping=early_stopping)
+        options = attention(length_penalty=2.0, max_tokens_ratio=0, max_tokens=20, early_stopping=early_stopping)
         found.append([beam_search(lively(build(), seed), *utterances(40, seed=seed), options) for seed in range(10)])
     assert found[0] != found[1] != found[2]
 
 
 def test_those_hypotheses_do_end_at_many_lengths(build: Build, utterances: Utterances) -> None:
     """Else the comparison with `generate` would say little."""
-    options = BeamOptions(max_tokens_ratio=0.5, max_tokens=8)
+    options = attention(max_tokens_ratio=0.5, max_tokens=8)
     found = [
         one
         for seed in range(10)
@@ -138,7 +142,7 @@ def test_a_beam_as_wide_as_all_prefixes_finds_the_best_of_all_hypotheses(build: 
     model = lively(build(vocabulary=6), 7)
     features, lengths = utterances(21)
     cap = 3
-    options = BeamOptions(beam=40, length_penalty=0.6, max_tokens_ratio=0, max_tokens=cap, min_tokens=0)
+    options = attention(beam=40, length_penalty=0.6, max_tokens_ratio=0, max_tokens=cap, min_tokens=0)
     ends = [tokens for size in range(cap) for tokens in itertools.product([3, 4, 5], repeat=size)]
     cut = list(itertools.product([3, 4, 5], repeat=cap))
     expected = []
@@ -155,10 +159,21 @@ def test_a_beam_as_wide_as_all_prefixes_finds_the_best_of_all_hypotheses(build: 
     assert_same(found, expected)
 
 
+def test_a_ctc_head_has_a_share_where_there_is_one_and_nothing_else_is_asked_for(
+    build: Build, utterances: Utterances
+) -> None:
+    model = lively(build(), 3)
+    features, lengths = utterances(40, 20)
+    found = {weight: beam_search(model, features, lengths, BeamOptions(ctc_weight=weight)) for weight in (None, 0.3, 0)}
+    assert found[None] == found[0.3] != found[0]
+    model.ctc = None
+    assert beam_search(model, features, lengths, BeamOptions()) == found[0]
+
+
 def test_one_beam_without_length_penalty_is_greedy(build: Build, utterances: Utterances) -> None:
     model = lively(build(), 3)
     features, lengths = utterances(40)
-    (best,) = beam_search(model, features, lengths, BeamOptions(beam=1, length_penalty=0, min_tokens=0))[0]
+    (best,) = beam_search(model, features, lengths, attention(beam=1, length_penalty=0, min_tokens=0))[0]
     tokens = [EOS]
     with torch.no_grad():
         encoded = model.encode(features, lengths)
@@ -171,9 +186,9 @@ def test_one_beam_without_length_penalty_is_greedy(build: Build, utterances: Utt
 
 def test_the_model_comes_back_in_the_mode_it_was_in_and_dropout_stays_out(build: Build, utterances: Utterances) -> None:
     model = lively(build(dropout=0.5), 2)
-    expected = recognise(model, *utterances(30, 20), BeamOptions())
+    expected = recognise(model, *utterances(30, 20), attention())
     assert not model.training
-    assert recognise(model.train(), *utterances(30, 20), BeamOptions()) == expected
+    assert recognise(model.train(), *utterances(30, 20), attention()) == expected
     assert model.training
 
 
@@ -187,27 +202,27 @@ def test_ctc_has_the_best_path_up_to_the_length(build: Build, utterances: Uttera
     for path, length in zip(best.tolist(), model.output_lengths(lengths).tolist(), strict=True):
         kept = [token for token, _ in itertools.groupby(path[:length])]
         expected.append(tuple(token for token in kept if token not in (BLANK, PAD, EOS)))
-    assert [one.ctc for one in recognise(model, features, lengths, BeamOptions())] == expected
+    assert [one.ctc for one in recognise(model, features, lengths, attention())] == expected
     assert any(expected)
 
 
 def test_no_utterances_have_no_hypotheses(model: S2TModel, utterances: Utterances) -> None:
     features, lengths = utterances(20)
-    assert beam_search(model, features[:0], lengths[:0], BeamOptions()) == []
+    assert beam_search(model, features[:0], lengths[:0], attention()) == []
 
 
 def test_recognition_flags_utterances_in_which_ctc_hears_nothing(build: Build, utterances: Utterances) -> None:
     features, lengths = utterances(60, 23)
     model = lively(build(), 1)
-    found = recognise(model, features, lengths, BeamOptions())
+    found = recognise(model, features, lengths, attention())
     assert all(one.ctc for one in found)
     assert not any(one.no_speech for each in found for one in each.hypotheses)
     with torch.no_grad():
         model.ctc.bias[BLANK] = 1e4
-    found = recognise(model, features, lengths, BeamOptions())
+    found = recognise(model, features, lengths, attention())
     assert [one.ctc for one in found] == [(), ()]
     assert all(one.no_speech for each in found for one in each.hypotheses)
-    without = recognise(lively(build(ctc=False), 1), features, lengths, BeamOptions())
+    without = recognise(lively(build(ctc=False), 1), features, lengths, attention())
     assert [one.ctc for one in without] == [None, None]
     assert not any(one.no_speech for each in without for one in each.hypotheses)
 
@@ -230,6 +245,6 @@ def test_a_decoder_that_says_the_same_over_and_over_is_flagged(build: Build, utt
         model.decoder.layer_norm.weight.zero_()  # so that every step has the same logits: those of token 7
         model.decoder.layer_norm.bias.copy_(model.decoder.embed_tokens.weight[7])
         model.decoder.embed_tokens.weight[7] *= 3
-    (best, *_) = beam_search(model, *utterances(60), BeamOptions(max_tokens_ratio=0, max_tokens=20))[0]
+    (best, *_) = beam_search(model, *utterances(60), attention(max_tokens_ratio=0, max_tokens=20))[0]
     assert set(best.tokens) == {7}
     assert best.looping

@@ -15,6 +15,7 @@ from xlst_ray.model.ctc_prefix import NEVER, CTCPrefixScorer
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.text.ids import BOS, EOS, PAD
 
+CTC_WEIGHT: Final = 0.3
 CANDIDATES_PER_BEAM: Final = 3  # tokens that CTC scores, for each beam: those that attention finds likeliest
 LOOP_TIMES: Final = 4  # that an n-gram follows itself before a hypothesis counts as looping
 LOOP_TOKENS: Final = 12  # that they make up together: "ha ha ha ha" is none
@@ -42,10 +43,10 @@ class BeamOptions(Section):
         "an utterance is done: true: when as many hypotheses have ended as are kept; false: when none that runs scores "
         "above the worst of those; never: when none could, however long it gets",
     )
-    ctc_weight: float = option(
-        0.0,
-        "share of the CTC head's prefix score; 0: the attention decoder alone, which in small models is far worse than "
-        "0.3, as all configurations here have it",
+    ctc_weight: float | None = option(
+        None,
+        "share of the CTC head's prefix score; 0: the attention decoder alone, which in small models is far worse; "
+        f"none: {CTC_WEIGHT} where there is such a head",
         ge=0,
         lt=1,
     )
@@ -96,12 +97,17 @@ def recognise(
         encoded = model.encode(features, lengths)
         caps = (encoded.lengths * options.max_tokens_ratio).long() + options.max_tokens
         ctc, heard = None, list[tuple[int, ...] | None]([None] * len(features))
-        if model.ctc is not None or options.ctc_weight > 0:
+        weight = options.ctc_weight
+        if weight is None:
+            weight = 0.0 if model.ctc is None else CTC_WEIGHT
+        if model.ctc is not None or weight > 0:
             logits = model.ctc_logits(encoded)
             heard = [*ctc_collapse(logits, encoded.lengths)]
-            if options.ctc_weight > 0:
+            if weight > 0:
                 ctc = CTCPrefixScorer(logits, encoded.lengths, options.beam)
-        search = _Search(model.decoder.start(encoded, options.beam), caps, options, ctc, starts)
+        search = _Search(
+            model.decoder.start(encoded, options.beam), caps, options.replace(ctc_weight=weight), ctc, starts
+        )
         while search.utterances.numel():
             search.advance(model.decoder.step(search.tokens[:, :, -1], search.cache))
     return [
@@ -183,7 +189,7 @@ class _Search:
 
     def _join_ctc(self, scores: Tensor, ctc: CTCPrefixScorer) -> tuple[Tensor, Tensor]:
         """Attention scores (N, K, V) mixed with CTC's, for the tokens that attention finds likely; and CTC's alone."""
-        weight, vocabulary = self.options.ctc_weight, scores.shape[2]
+        weight, vocabulary = self.options.ctc_weight or 0.0, scores.shape[2]
         likely = scores.topk(min(CANDIDATES_PER_BEAM * self.options.beam, vocabulary)).indices
         candidates = torch.cat([likely, torch.full_like(likely[:, :, :1], EOS)], dim=2)
         found = ctc.extend(candidates, self.tokens[:, :, -1], self.tokens.shape[2] - 1)

@@ -101,7 +101,7 @@ class Experiment(Section):
             values = getattr(self, field)
             if len(set(values)) != len(values):
                 raise ValueError(f"{field} holds an entry twice")
-        if self.evaluate.beam.ctc_weight > 0 and not self.model.ctc:
+        if (self.evaluate.beam.ctc_weight or 0) > 0 and not self.model.ctc:
             raise ValueError(f"evaluate.beam.ctc_weight is {self.evaluate.beam.ctc_weight} but model.ctc is False")
         for name in ("asr", "st", "finetune", *(("joint",) if "joint" in self.arms else ())):
             try:
