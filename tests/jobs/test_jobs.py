@@ -312,23 +312,23 @@ def test_a_folder_that_is_no_finished_stage_is_named(
 
 
 @pytest.mark.parametrize(
-    ("job", "arguments", "lacks"),
+    ("job", "arguments", "wanted"),
     [
-        ("train", ["shards={mt}"], "no corpus"),
-        ("train", ["shards={shards}", "labels={shards}"], "no target"),
-        ("train", ["shards={shards}", "init={shards}"], "no lang"),
-        ("evaluate", ["shards={shards}", "model={shards}"], "no lang"),
-        ("evaluate", ["shards={shards}", "model={mt}"], "no lang"),
-        ("pseudo_label", ["shards={mt}", "target=nl", "engine.engine=human"], "no corpus"),
+        ("train", ["shards={mt}"], "shards, which jobs/prepare.py makes"),
+        ("train", ["shards={shards}", "labels={shards}"], "labels, which jobs/pseudo_label.py makes"),
+        ("train", ["shards={shards}", "init={shards}"], "a model, which jobs/train.py makes"),
+        ("evaluate", ["shards={shards}", "model={shards}"], "a model, which jobs/train.py makes"),
+        ("evaluate", ["shards={shards}", "model={mt}"], "a model, which jobs/train.py makes"),
+        ("pseudo_label", ["shards={mt}", "target=nl", "engine.engine=human"], "shards, which jobs/prepare.py makes"),
     ],
 )
 def test_the_folder_of_another_kind_of_stage_is_named(
-    job: str, arguments: list[str], lacks: str, refused: Refused, shards: Path, trained_lm: Path, tmp_path: Path
+    job: str, arguments: list[str], wanted: str, refused: Refused, shards: Path, trained_lm: Path, tmp_path: Path
 ) -> None:
     given = [argument.format(mt=trained_lm, shards=shards) for argument in arguments]
     message = refused(job, *given, f"out={tmp_path}/out")
-    assert "holds a stage of another kind" in message
-    assert lacks in message
+    assert "holds the stage" in message
+    assert f", not {wanted}\n" in message
 
 
 def test_a_shard_cut_in_half_is_named(refused: Refused, shards: Path, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_an_out_that_cannot_be_written_is_named(
     }[job]
     message = refused(job, *first, f"out={out}")
     assert message.startswith(f"error: {out}")
-    assert "cannot be written" in message
+    assert ("is a file, not a folder" if way == "file" else "cannot be written") in message
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -448,7 +448,7 @@ def test_a_model_with_tags_writes_the_language_that_is_asked_for(
     manifest["counts"]["content"] += 1  # as where what had failed was tried again
     storage.write_json(f"{labels}/manifest.json", manifest)
     changed = refused("evaluate", *search, f"shards={shards}", f"labels={labels}", f"out={tmp_path}/nl")
-    assert "holds another test stage (its inputs differ)" in changed
+    assert "holds another test stage (input labels differ)" in changed
     assert start("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/text", "lang=nl") == 0
     assert "no tag of sv" in refused("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/sv", "lang=sv")
 
@@ -485,9 +485,9 @@ def test_other_recordings_of_the_same_names_and_sizes_are_others(
     for said in ("is done", "was done before"):
         assert start("transcribe", *transcribe, f"audio={tmp_path}/one") == 0
         assert f"{tmp_path}/text {said}" in capsys.readouterr().out
-    assert "its inputs differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/two")
+    assert "input audio differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/two")
     os.utime(tmp_path / "one" / "0001.flac", ns=(0, 0))
-    assert "its inputs differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/one")
+    assert "input audio differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/one")
 
 
 def test_a_job_lists_no_keys_that_mean_nothing_to_it() -> None:
