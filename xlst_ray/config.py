@@ -8,7 +8,7 @@ import difflib
 import json
 import os
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Self, TypeVar
@@ -275,6 +275,12 @@ def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str
                     hint = f"entries have names: write {prefix}{key}.<name>.{name}=..."
                     raise ConfigError(f"{prefix}{key}.{name} is no entry", where=where, hint=hint)
                 _refuse_unknown(entry, inner, where=where, prefix=f"{prefix}{key}.{name}.")
+
+
+def did_you_mean(name: Any, known: Collection[str], known_as: str = "known here") -> str:
+    """A hint: which of the known names is nearest to one that is not known; all of them where none is near."""
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"{known_as}: {', '.join(known)}"
 
 
 def _nearest(kind: type[Section], prefix: str, key: str) -> str:

@@ -47,6 +47,31 @@ def plan(search: Mapping[str, Any]) -> Plan:
         ({"space": {"cluster.workers": {"choice": [1, 2]}}}, r"cluster.workers may not vary"),
         ({"space": {"vocabulary.size": {"choice": [50, 60]}}}, r"changes what a token is.*\n.*search.stop=none"),
         ({"space": {**LR, "finetune.dropout": {"choice": [0.1], "when": {"stat": [1]}}}}, r"unknown key stat\n"),
+        (
+            {"space": {"finetune.dropout": {"choice": [0.1], "when": {"start": ["drect"]}}}},
+            r"when: drect is none of the arms\n  -> did you mean direct\?",
+        ),
+        (
+            {
+                "space": {
+                    "finetune.dropout": {"choice": [0.1], "when": {"start": ["st-mt-ml"]}},
+                    "start": {"choice": ["direct", "st-mt-lm"]},
+                }
+            },
+            r"search.space.finetune.dropout.when: start is never st-mt-ml\n  -> did you mean st-mt-lm\?",
+        ),
+        (
+            {"space": {**LR, "finetune.dropout": {"choice": [0.1], "when": {"finetune.train.lr": [0.1]}}}},
+            r"when: finetune.train.lr is never 0.1\n  -> from 0.0001 to 0.01",
+        ),
+        (
+            {"space": {**LR, "finetune.dropout": {"choice": [0.1], "when": {"finetune.train.lr": ["fast"]}}}},
+            r"when: finetune.train.lr is never fast\n",
+        ),
+        (
+            {"space": {"finetune.dropout": {"choice": [0.1], "when": {"model.size": ["huge"]}}}},
+            r"search.space.finetune.dropout.when: model.size: .* \(given 'huge'\)",
+        ),
         ({"space": LR, "searcher": "grid"}, r"finetune.train.lr has no end of values"),
         ({"space": {"seed.x": {"choice": [1]}}}, r"unknown key seed\n.*mean seeds"),
         ({"space": LR, "grace": 100}, r"every trial may train 100 updates, and has 100"),
@@ -99,6 +124,13 @@ def test_what_trials_share_is_made_once_each() -> None:
         {"start": "st-mt-lm", "st.train.updates": 60000},
         {"start": "st-mt-lm", "st.train.updates": 70000},
     ]
+
+
+def test_a_condition_may_ask_for_an_arm_that_is_not_varied_and_for_a_value_as_it_stands() -> None:
+    """The one belongs to another choice of `search.start`; the other is what a key is whose own condition fails."""
+    held = {"choice": [0.1], "when": {"start": ["scratch"], "st.dropout": [None, 0.2]}}
+    search = {"space": {**LR, "finetune.dropout": held, "st.dropout": {"choice": [0.2], "when": {"start": ["direct"]}}}}
+    assert plan(search).space.domains["finetune.dropout"].when["start"] == ("scratch",)
 
 
 @pytest.mark.parametrize(

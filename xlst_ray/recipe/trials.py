@@ -4,7 +4,6 @@ A trial is a fine-tuning of the recipe, named by its content as every stage is, 
 it starts from is made once, before the trials, whatever their number.
 """
 
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from xlst_ray import storage
 from xlst_ray.batches.index import Source
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import OnValidation
+from xlst_ray.config import did_you_mean
 from xlst_ray.errors import ConfigError
 from xlst_ray.recipe.arms import HUMAN, JOINT, Start, starts
 from xlst_ray.recipe.options import Experiment
@@ -38,7 +38,8 @@ def search_space(experiment: Experiment) -> Space:
     """The space of an experiment, every key of which is one.
 
     Raises:
-        ConfigError: nothing varies, an unknown key (with the nearest right one), or one that may not vary.
+        ConfigError: nothing varies, an unknown key (with the nearest right one), one that may not vary, or a condition
+            that can never hold.
     """
     search = experiment.search
     domains = {**_preset(experiment), **search.space}
@@ -58,7 +59,26 @@ def search_space(experiment: Experiment) -> Space:
                 where="search.space",
                 hint="set search.stop=none",
             )
+    _check_conditions(experiment, domains)
     return Space(domains, base)
+
+
+def _check_conditions(experiment: Experiment, domains: Mapping[str, Domain]) -> None:
+    """Refuse what a `when` of the section asks for and its key can never be; a preset's may be overruled."""
+    for key, domain in experiment.search.space.items():
+        where = f"search.space.{key}.when"
+        for asked, value in ((asked, value) for asked, wanted in domain.when.items() for value in wanted):
+            varied = domains.get(asked)
+            if value == standing(experiment, asked):
+                continue
+            if varied is not None and not varied.holds(value):
+                values = [str(one) for one in varied.choice or ()]
+                hint = did_you_mean(value, values, "it may be") if values else f"from {varied.low:g} to {varied.high:g}"
+                raise ConfigError(f"{asked} is never {value}", where=where, hint=hint)
+            if varied is None and asked == START:
+                _start_named(experiment, value, where)
+            elif varied is None:
+                experiment.with_keys({asked: value}, where)
 
 
 def _preset(experiment: Experiment) -> dict[str, Domain]:
@@ -96,9 +116,7 @@ def default_start(experiment: Experiment) -> Start:
 def _start_named(experiment: Experiment, name: Any, where: str) -> Start:
     known = {start.name: start for start in starts(experiment)}
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"the arms here: {', '.join(known)}"
-        raise ConfigError(f"{name} is none of the arms", where=where, hint=hint)
+        raise ConfigError(f"{name} is none of the arms", where=where, hint=did_you_mean(name, known, "the arms here"))
     return known[name]
 
 

@@ -64,6 +64,13 @@ class Domain(Section):
             return tuple(range(self.integer[0], self.integer[1] + 1, self.step or 1))
         return self.choice
 
+    def holds(self, value: Any) -> bool:
+        """Whether the key may be this value."""
+        finite = self.finite
+        if finite is not None:
+            return value in finite
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
     @property
     def examples(self) -> Values:
         """Values that between them show whether all are of the right type and within bounds."""
