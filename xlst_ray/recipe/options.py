@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 from xlst_ray.audio.augment import AugmentOptions
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.config import Section, Seed, Url, explain, option
+from xlst_ray.config import Section, Seed, Url, did_you_mean, explain, option
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.transfer import TransferOptions
 from xlst_ray.mt.quality import QualityOptions
@@ -20,7 +20,7 @@ from xlst_ray.stages.train import SpeechOptions
 from xlst_ray.stages.train_mt import MTOptions
 from xlst_ray.sweep.options import SearchOptions
 from xlst_ray.text.keep import KeepOptions
-from xlst_ray.text.leakage import LeakageOptions
+from xlst_ray.text.leakage import LeakageOptions, is_named
 from xlst_ray.text.normalise import TextOptions
 from xlst_ray.text.vocabulary import VocabularyOptions
 from xlst_ray.train.options import TrainOptions
@@ -97,6 +97,12 @@ class Experiment(Section):
                 raise ValueError(f"engines.{name}.quality is for scores: set engines.{name}.scores=true")
             if choice.trains_mt and not choice.mt.pairs:
                 raise ValueError(f"engines.{name} has neither a path nor sentence pairs to train on (mt.pairs)")
+        texts = self.training_texts()
+        for field in ("drop", "allow"):
+            for pattern in getattr(self.leakage, field):
+                if not any(is_named(text, [pattern]) for text in texts):
+                    hint = did_you_mean(pattern, texts, "there are")
+                    raise ValueError(f"leakage.{field}: {pattern} is no training text ({hint})")
         for field in ("arms", "seeds"):
             values = getattr(self, field)
             if len(set(values)) != len(values):
@@ -109,6 +115,12 @@ class Experiment(Section):
             except ValidationError as error:
                 raise ValueError(f"{name}: {explain(error)}") from None
         return self
+
+    def training_texts(self) -> list[str]:
+        """The texts in the target language that `leakage` can name, whichever of them the arms need."""
+        labels = [f"labels-{name}" for name in ("human", *self.engines)]
+        pairs = [f"pairs-{name}" for name, choice in self.engines.items() if choice.trains_mt]
+        return ["target-train", *labels, *pairs]
 
     def phase_of(self, arm: Arm) -> PhaseOptions:
         """The last training of an arm, that of its target ASR."""
