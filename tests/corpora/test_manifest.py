@@ -71,6 +71,20 @@ def test_a_row_with_the_least(tmp_path: Path) -> None:
     assert (second.id, second.audio, second.text) == ("dev-2", "s3://b/c.wav", "")
 
 
+def test_fields_that_are_not_read_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"audio_filepath": "a.wav", "text": "x", "lang": "el", "pnc": "yes", "target_lang": "el", "duration": 1}
+    train = write(tmp_path / "train.jsonl", row, row | {"id": "b", "speakr": "s1"}, row | {"speakr": "s2", "dur": 2})
+    write(tmp_path / "dev.jsonl", row | {"speakr": "s3"})
+    corpus = open_corpus(options(tmp_path))
+    corpus.fingerprint()
+    assert [len(said(corpus, split)) for split in ("train", "dev")] == [3, 1]
+    told = [line for line in capsys.readouterr().out.splitlines() if "not read" in line]
+    assert [line.partition(f"{train}, ")[2] for line in told] == [
+        "row 2: fields not read: speakr",
+        "row 3: fields not read: dur",
+    ]
+
+
 def test_the_speaker_is_the_group_where_none_is_named(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", {"audio": "a.wav", "text": "x", "speaker": "s1"})
     assert read(tmp_path)[0].group == "s1"

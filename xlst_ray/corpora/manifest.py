@@ -2,9 +2,10 @@
 
 Fields: `audio` or `audio_filepath` (a path relative to the manifest, or a URL) and `text`; optionally `id`, `lang`,
 `speaker`, `group`, `offset` and `duration` (seconds), `translations` (texts by language code), `split`. Further fields
-are ignored; rows in another `lang` belong to another corpus, and how many is told. Either a folder of `train.jsonl`,
-`dev.jsonl`, `test.jsonl` (NeMo's `train_manifest.json` by `splits={train: train_manifest.json}`), or one file whose
-rows name their split. NeMo's fields are those of docs.nvidia.com/nemo/speech, "Datasets".
+are not read, and told unless they are NeMo's; rows in another `lang` belong to another corpus, and how many is told.
+Either a folder of `train.jsonl`, `dev.jsonl`, `test.jsonl` (NeMo's `train_manifest.json` by
+`splits={train: train_manifest.json}`), or one file whose rows name their split. NeMo's fields are those of
+docs.nvidia.com/nemo/speech, "Datasets".
 """
 
 from collections import Counter
@@ -22,6 +23,13 @@ from xlst_ray.progress import say
 from xlst_ray.shards.schema import SPLITS, Utterance
 
 _tell = cache(say)  # once: rows are read for the fingerprint, and again for the plan
+_FIELDS: Final = frozenset(
+    ("id", "audio", "audio_filepath", "text", "lang", "speaker", "group", "offset", "duration", "translations", "split")
+)
+_OF_NEMO: Final = frozenset(  # what its manifests have besides: of Canary, of diarization, of its own tools
+    {"source_lang", "target_lang", "task", "taskname", "pnc", "itn", "timestamp", "diarize", "emotion", "answer"}
+    | {"decodercontext", "label", "num_speakers", "rttm_filepath", "pred_text", "shard_id"}
+)
 _FILES: Final = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
@@ -39,6 +47,7 @@ class Manifest:
         self._path, self._lang = options.path, options.lang
         self._single = options.path.endswith(_FILES)
         self._named = bool(options.splits)
+        self._heard = _FIELDS | _OF_NEMO  # no field is told twice
 
     def has(self, part: str) -> bool:
         if not self._single:
@@ -57,6 +66,7 @@ class Manifest:
                 lang = fields.get("lang", self._lang)
                 languages[str(lang)] += 1
                 if lang == self._lang:
+                    self._tell_unread(fields, where)
                     yield understand(where, self._utterance, fields, where, split)
         if languages and self._lang not in languages:
             raise DataError(
@@ -66,6 +76,11 @@ class Manifest:
             )
         if others := [f"{count:,} {lang}" for lang, count in sorted(languages.items()) if lang != self._lang]:
             _tell(f"{self._url(part)}: of {part} the rows of other languages are left out: {', '.join(others)}")
+
+    def _tell_unread(self, fields: Mapping[str, Any], where: str) -> None:
+        if unread := fields.keys() - self._heard:
+            self._heard |= unread
+            _tell(f"{where}: fields not read: {', '.join(sorted(unread))}")
 
     def _url(self, part: str) -> str:
         if self._single:
