@@ -124,6 +124,17 @@ def test_a_misspelt_key_is_answered_with_the_right_one(override: str, near: str)
     assert f"did you mean {near}?" in message
 
 
+@pytest.mark.parametrize("override", ["engines.a.b.c={kind: table}", "engines.a.b.c.kind=table"])
+def test_an_entry_whose_name_has_dots_is_told_how_to_be_written(override: str) -> None:
+    braces = "engines={a.b.c: {kind: table}}"
+    message = refused("name=x", override)
+    assert (
+        f"unknown key engines.a.b.c\n  -> a name with dots stands in braces: '{braces.replace('table', '...')}'"
+        in message
+    )
+    assert load(Job, None, ["name=x", braces]).engines == {"a.b.c": Engine(kind="table")}
+
+
 def test_a_key_like_no_other_is_answered_with_all() -> None:
     assert "known here: name, out, lang, seeds, limit, train, engines" in refused("zzzzzz=1")
 
@@ -146,7 +157,12 @@ def test_a_key_like_no_other_is_answered_with_all() -> None:
         ("engines=3", "engines: must be a mapping of keys"),
         ("engines.kind=table", "engines.kind is no entry\n  -> entries have names: write engines.<name>.kind=..."),
         ("engines.a=3", "engines.a must be a mapping of keys"),
-        ("engines.a.kind=tabel", "engines.a.kind: Input should be 'table' or 'model' (given 'tabel')"),
+        (
+            "engines.a.kind=tabel",
+            "engines.a.kind: Input should be 'table' or 'model' (given 'tabel'): did you mean table?",
+        ),
+        ("engines.a.kind=mdl", "(given 'mdl'): did you mean model?"),
+        ("engines.a.kind=7", "Input should be 'table' or 'model' (given 7)\n"),
         ("name=7", "name: must be text, in quotes"),
         ("out=''", "out: must not be empty"),
         ("lang=english", "did you mean en (English)?"),

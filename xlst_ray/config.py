@@ -7,6 +7,7 @@ A room declares its section as a subclass of `Section`, field by field with `opt
 import difflib
 import json
 import os
+import re
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -274,7 +275,20 @@ def _refuse_unknown(kind: type[Section], values: Any, *, where: str, prefix: str
                 if name in entry.model_fields and not isinstance(inner, Mapping):
                     hint = f"entries have names: write {prefix}{key}.<name>.{name}=..."
                     raise ConfigError(f"{prefix}{key}.{name} is no entry", where=where, hint=hint)
+                _refuse_dotted(entry, str(name), inner, where=where, prefix=f"{prefix}{key}")
                 _refuse_unknown(entry, inner, where=where, prefix=f"{prefix}{key}.{name}.")
+
+
+def _refuse_dotted(entry: type[Section], name: str, values: Any, *, where: str, prefix: str) -> None:
+    """Refuse an entry whose name has dots, which a dotted key cannot tell from the keys below it."""
+    whole = name
+    while isinstance(values, Mapping) and len(values) == 1 and not values.keys() & entry.model_fields.keys():
+        ((part, values),) = values.items()
+        whole = f"{whole}.{part}"
+    if whole != name and isinstance(values, Mapping) and values and values.keys() <= entry.model_fields.keys():
+        inner = ", ".join(f"{key}: ..." for key in values)
+        hint = f"a name with dots stands in braces: '{prefix}={{{whole}: {{{inner}}}}}'"
+        raise ConfigError(f"unknown key {prefix}.{whole}", where=where, hint=hint)
 
 
 def did_you_mean(name: Any, known: Collection[str], known_as: str = "known here") -> str:
@@ -355,4 +369,12 @@ def _explain_one(location: Iterable[int | str], item: Any) -> str:
         item["type"] == "missing" or item["input"] is PydanticUndefined or isinstance(item["input"], (Section, dict))
     )
     given = "" if hidden else f" (given {item['input']!r})"
+    if item["type"] == "literal_error":
+        given += _nearest_choice(item["ctx"]["expected"], item["input"])
     return f"{key}: {message}{given}" if key else f"{message}{given}"
+
+
+def _nearest_choice(expected: str, value: Any) -> str:
+    """Which choice of pydantic's `'a', 'b' or 'c'` is near to a value, as an end of its message."""
+    near = difflib.get_close_matches(str(value), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.5)
+    return f": did you mean {near[0]}?" if near else ""
