@@ -206,6 +206,13 @@ def test_no_manifest_there(tmp_path: Path) -> None:
         read(tmp_path / "all.jsonl")
 
 
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_manifest_is_said_to_be_empty(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train.jsonl").write_text(content)
+    with pytest.raises(DataError, match=r"has no rows of the split train: train is empty\n  -> fill it, or name"):
+        read(tmp_path)
+
+
 def test_rows_of_a_single_file_must_name_a_split(tmp_path: Path) -> None:
     bare = write(tmp_path / "bare.jsonl", {"audio": "a.wav", "text": "x"})
     with pytest.raises(DataError, match="has no field split"):

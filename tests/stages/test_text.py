@@ -76,7 +76,7 @@ def test_leakage_is_refused_unless_it_is_dropped_or_allowed(
 
 def test_no_test_split_is_said(tmp_path: Path) -> None:
     write_shards(tmp_path, "dev", DEV)
-    with pytest.raises(DataError, match="has no shards of the split test"):
+    with pytest.raises(DataError, match=r"split test\n  -> it has dev: run .*splits={dev: ..., test: ...}, the"):
         _ = HeldOut(str(tmp_path), "fi", LeakageOptions()).keys
 
 

@@ -122,7 +122,9 @@ class Corpus:
         rows = islice(chain.from_iterable(parts), self.limit)
         first = next(rows, None)
         if first is None:
-            raise DataError(f"has no rows of the split {split}", where=self.path, hint=self.reader.layout)
+            empty = " + ".join(self._parts()[split])
+            hint = f"fill it, or name another part with splits={{{split}: ...}}"
+            raise DataError(f"has no rows of the split {split}: {empty} is empty", where=self.path, hint=hint)
         yield from _mark_duplicates(chain([first], rows))
 
     def fingerprint(self) -> str:

@@ -22,12 +22,15 @@ def shard_urls(folder: str, split: str) -> list[str]:
     urls = storage.list_files(storage.join(folder, split), ".parquet")
     if not urls:
         present = [name for name in SPLITS if storage.list_files(storage.join(folder, name), ".parquet")]
-        raise DataError(
-            f"has no shards of the split {split}",
-            where=folder,
-            hint=f"it has {', '.join(present)}" if present else "make shards with jobs/prepare.py",
-        )
+        raise DataError(f"has no shards of the split {split}", where=folder, hint=_how_to_get(split, present))
     return urls
+
+
+def _how_to_get(split: str, present: Sequence[str]) -> str:
+    if not present:
+        return "make shards with jobs/prepare.py"
+    parts = ", ".join(f"{name}: ..." for name in (*present, split))
+    return f"it has {', '.join(present)}: run jobs/prepare.py with corpus.splits={{{parts}}}, the corpus' own names"
 
 
 def label_url(shard_url: str, labels_folder: str) -> str:
