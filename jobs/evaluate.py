@@ -38,7 +38,11 @@ def work(job: EvaluateJob) -> str:
         inputs["labels"], lang = labels_fingerprint(job.labels), labels.config["target"]
     writes = model.config.get("writes", [model.config["lang"]])
     if lang not in writes:
-        raise ConfigError(f"writes {', '.join(writes)}, but the references are in {lang}", where=job.model)
+        raise ConfigError(
+            f"writes {', '.join(writes)}, but the references are in {lang}",
+            where=job.model,
+            hint=f"name labels of these shards in {' or '.join(writes)} with labels=, or a model that writes {lang}",
+        )
     if job.states is not None:
         inputs["states"] = finished(job.states, "encoder").fingerprint
     stage = describe_test({**options.resolved(), "split": job.split}, inputs)

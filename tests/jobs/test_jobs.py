@@ -394,7 +394,7 @@ def test_labels_in_the_language_that_is_spoken_are_refused(refused: Refused, sha
 def test_a_model_is_not_scored_on_another_language(refused: Refused, shards: Path, tmp_path: Path) -> None:
     run_stage(Stage("asr-nl", {"lang": "nl"}, {}), str(tmp_path / "model"), lambda _: {})
     message = refused("evaluate", f"shards={shards}", f"model={tmp_path}/model", f"out={tmp_path}/out")
-    assert "writes nl, but the references are in en" in message
+    assert "writes nl, but the references are in en\n  -> name labels of these shards in nl with labels=" in message
 
 
 def test_no_sentence_pairs_are_said_with_the_next_step(refused: Refused, shards: Path, tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ def test_pairs_are_distinct_tidy_and_within_the_word_limits(tmp_path: Path) -> N
     assert sorted(read_pairs(options, "cs", "nl")) == [("a b", "c d"), ("a b", "c e"), ("a b c", "c d")]
 
 
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [("", "nothing in it has text in both cs and nl"), ("ano\tja\nne\tnee\n", "it has 2 shorter or longer ones")],
+)
+def test_no_pairs_at_all_are_told_from_none_of_the_right_length(tmp_path: Path, rows: str, hint: str) -> None:
+    (tmp_path / "t.tsv").write_text(f"cs\tnl\n{rows}")
+    with pytest.raises(DataError, match=f"has no cs-nl sentence pairs of 2 to 40 words\n  -> {hint}"):
+        list(read_pairs(PairsOptions(kind="tsv", path=str(tmp_path / "t.tsv"), min_words=2), "cs", "nl"))
+
+
 def test_a_smaller_limit_is_a_part_of_a_larger_one(tmp_path: Path) -> None:
     options = numbered(tmp_path / "t.tsv", 200)
     everything = list(read_pairs(options, "cs", "nl"))

@@ -30,7 +30,8 @@ def test_a_header_without_the_languages_is_refused(tmp_path: Path, data: bytes) 
 def test_damage_is_named_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 3.*has 1 columns, the header 2"):
         list(read_table(table(tmp_path / "t.tsv", b"cs\tnl\nano\tja\nne\n"), "cs", "nl"))
-    with pytest.raises(DataError, match="not UTF-8"):
-        list(read_table(table(tmp_path / "t.tsv", b"cs\tnl\n\xff\tja\n"), "cs", "nl"))
-    with pytest.raises(DataError, match="no such file"):
+    for head in (b"cs\tnl\n", b"\xef\xbb\xbfcs\tnl\r\n"):
+        with pytest.raises(DataError, match=r"t\.tsv, line 3: is not UTF-8 \(byte 2\)\n  -> mend or delete the line"):
+            list(read_table(table(tmp_path / "t.tsv", head + b"ano\tja\nne\xff\tnee\n"), "cs", "nl"))
+    with pytest.raises(DataError, match=r"none\.tsv: no such file\n  -> a path"):
         list(read_table(str(tmp_path / "none.tsv"), "cs", "nl"))

@@ -70,6 +70,9 @@ def read_pairs(options: PairsOptions, source: str, target: str) -> Iterator[Pair
         raise DataError(
             f"has no {source}-{target} sentence pairs of {options.min_words} to {options.max_words} words",
             where=options.path or "demo",
+            hint=f"it has {len(distinct)} shorter or longer ones: set min_words and max_words"
+            if distinct
+            else f"nothing in it has text in both {source} and {target}",
         )
     random.Random(options.seed).shuffle(fitting)
     yield from fitting[: options.limit]

@@ -1,10 +1,14 @@
 """Sentence tables: tab-separated text in UTF-8 whose first line names the language of each column."""
 
+import codecs
 from collections.abc import Iterator
+from typing import Final
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.mt.protocol import tidy
+
+_MEND: Final = "mend or delete the line: no sentence is left out silently"
 
 
 def read_table(url: str, source: str, target: str) -> Iterator[tuple[str, str]]:
@@ -34,15 +38,20 @@ def read_table(url: str, source: str, target: str) -> Iterator[tuple[str, str]]:
             continue
         cells = line.split("\t")
         if len(cells) != len(header):
-            raise DataError(f"has {len(cells)} columns, the header {len(header)}", where=f"{url}, line {number}")
+            what = f"has {len(cells)} columns, the header {len(header)}"
+            raise DataError(what, where=f"{url}, line {number}", hint=_MEND)
         pair = tidy(cells[left]), tidy(cells[right])
         if all(pair):
             yield pair
 
 
 def _lines(url: str) -> list[str]:
+    if not storage.exists(url):
+        raise DataError("no such file", where=url, hint="a path that is not absolute begins where the job was started")
+    data = storage.read_bytes(url).removeprefix(codecs.BOM_UTF8)
     try:
         # Not splitlines(): U+2028 and the like are characters of a sentence here.
-        return storage.read_bytes(url).decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+        return data.decode().replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"is not UTF-8 (byte {error.start})", where=url) from None
+        line, byte = data.count(b"\n", 0, error.start) + 1, error.start - (data.rfind(b"\n", 0, error.start) + 1)
+        raise DataError(f"is not UTF-8 (byte {byte})", where=f"{url}, line {line}", hint=_MEND) from None
