@@ -228,3 +228,16 @@ def test_a_recording_shorter_than_a_frame_has_no_text(tmp_path: Path, model: str
     recordings = find_recordings([f"{tmp_path}/click.wav"])
     transcribe(OPTIONS, model, recordings, str(tmp_path / "out"), HERE)
     assert json.loads((tmp_path / "out" / "click.json").read_text())["segments"] == []
+
+
+@pytest.mark.parametrize("there", ['{"duration": 1.6, "speaker": "A"}', '{"speaker": "A"}', "[1.6]", "{"])
+def test_a_foreign_file_where_the_transcript_belongs_is_refused_and_kept(
+    tmp_path: Path, model: str, record: Callable[..., np.ndarray], there: str
+) -> None:
+    record("in/a.wav", "abc")
+    (tmp_path / "in" / "a.json").write_text(there)
+    with pytest.raises(DataError, match=r"is no(t JSON| transcript that this job wrote)") as raised:
+        transcribe(OPTIONS, model, find_recordings([f"{tmp_path}/in"]), str(tmp_path / "in"), HERE)
+    assert raised.value.where == f"{tmp_path}/in/a.json"
+    assert "choose another out" in str(raised.value.hint)
+    assert (tmp_path / "in" / "a.json").read_text() == there

@@ -36,6 +36,7 @@ from xlst_ray.text.vocabulary import Vocabulary
 SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", *ffmpeg.EXTENSIONS)
 FAILED: Final = "failed.jsonl"
 LEAST: Final = 4 * SHIFT  # samples of which every pretrained encoder makes a state
+WRITTEN: Final = frozenset({"audio", "duration", "text", "segments"})  # what a transcript's JSON holds
 _WILD: Final = frozenset("*?[")
 
 
@@ -130,8 +131,8 @@ class Transcriber:
     def __call__(self, item: Sequence[str]) -> dict[str, Any]:
         recording = Recording(*item)
         url = storage.join(self._folder, f"{recording.name}.json")
-        if storage.exists(url):
-            return {"seconds": storage.read_json(url)["duration"]}
+        if (whole := _read_transcript(url)) is not None:
+            return {"seconds": whole["duration"]}
         try:
             wave, rate = decode(storage.read_bytes(recording.url))
         except AudioError as error:
@@ -182,6 +183,20 @@ class Transcriber:
             rows = [normalised(states) for states in self._encoder(waves)]
         frames = torch.tensor([len(values) for values in rows], device=self._device)
         return pad_sequence(rows, batch_first=True).to(self._device).float(), frames
+
+
+def _read_transcript(url: str) -> dict[str, Any] | None:
+    """A transcript that was written before, or none. Raises `DataError` where what is there is something else."""
+    if not storage.exists(url):
+        return None
+    hint = "something else of this name lies there: choose another out, or move it away"
+    try:
+        found = storage.read_json(url)
+    except DataError as error:
+        raise DataError(error.what, where=url, hint=error.hint or hint) from None
+    if not isinstance(found, dict) or not found.keys() >= WRITTEN:
+        raise DataError("is no transcript that this job wrote", where=url, hint=hint)
+    return found
 
 
 def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
