@@ -135,7 +135,8 @@ def test_a_long_recording_is_cut_recognised_part_by_part_and_put_together(
     wave = record("talk.wav", "abcde", "fgh", "hgfed", "cab", "face", "d")
     recordings = find_recordings([f"{tmp_path}/talk.wav"])
     counts = transcribe(OPTIONS, model, recordings, str(tmp_path / "out"), HERE)
-    assert counts == {"recordings": 1, "failed": 0, "seconds": round(len(wave) / SAMPLE_RATE, 2)}
+    assert (counts["recordings"], counts["failed"]) == (1, 0)
+    assert counts["seconds"] == round(len(wave) / SAMPLE_RATE, 2)
     whole = json.loads((tmp_path / "out" / "talk.json").read_text())
     segments, ours, vocabulary = whole["segments"], load_model(Path(model)), Vocabulary.load(Path(model))
     assert len(segments) > 2
@@ -209,6 +210,34 @@ def test_it_goes_on_with_what_is_not_done_and_tells_what_cannot_be_decoded(
     assert not (out / "bad.json").exists()
 
 
+def test_the_summary_counts_what_may_be_wrong_and_warns_of_it(
+    tmp_path: Path, model: str, record: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.wav", "b.wav"):
+        record(f"in/{name}", "abcde", "fgh")
+    recordings, out = find_recordings([f"{tmp_path}/in"]), str(tmp_path / "out")
+    stopped_early = OPTIONS.replace(beam=BeamOptions(beam=1, max_tokens_ratio=0, max_tokens=2))
+    counts = transcribe(stopped_early, model, recordings, out, HERE)
+    said = capsys.readouterr().out
+    segments = [one for name in "ab" for one in storage.read_json(f"{out}/{name}.json")["segments"]]
+    unfinished = [one for one in segments if not one["finished"]]
+    assert unfinished, "two tokens are too few for some"
+    assert (counts["segments"], counts["unfinished"]) == (len(segments), len(unfinished))
+    assert (counts["looping"], counts["no_speech"]) == (0, 0)
+    assert f"warning: of {len(segments)} segments 0 loop and {len(unfinished)} are unfinished" in said
+    looping = storage.read_json(f"{out}/a.json")
+    for one in looping["segments"]:
+        one.update(looping=True, finished=True)
+    storage.write_json(f"{out}/a.json", looping)
+    counts = transcribe(stopped_early, model, recordings[:1], out, HERE)
+    assert (counts["looping"], counts["unfinished"]) == (len(looping["segments"]), 0), "what was done before counts too"
+    clean = {**looping, "segments": [{**one, "looping": False} for one in looping["segments"]]}
+    storage.write_json(f"{out}/a.json", clean)
+    capsys.readouterr()
+    transcribe(stopped_early, model, recordings[:1], out, HERE)
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_where_ctc_hears_nothing_there_is_no_text(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
     model = write_model(tmp_path / "silent")
     assert model.ctc is not None
@@ -217,9 +246,10 @@ def test_where_ctc_hears_nothing_there_is_no_text(tmp_path: Path, record: Callab
     save_model(tmp_path / "silent", model)
     record("talk.wav", "abc")
     recordings = find_recordings([f"{tmp_path}/talk.wav"])
-    transcribe(OPTIONS, str(tmp_path / "silent"), recordings, str(tmp_path / "out"), HERE)
+    counts = transcribe(OPTIONS, str(tmp_path / "silent"), recordings, str(tmp_path / "out"), HERE)
     whole = json.loads((tmp_path / "out" / "talk.json").read_text())
     assert all(segment["text"] and segment["no_speech"] for segment in whole["segments"])
+    assert counts["no_speech"] == len(whole["segments"])
     assert whole["text"] == "" == (tmp_path / "out" / "talk.srt").read_text()
 
 

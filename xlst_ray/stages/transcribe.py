@@ -132,7 +132,7 @@ class Transcriber:
         recording = Recording(*item)
         url = storage.join(self._folder, f"{recording.name}.json")
         if (whole := _read_transcript(url)) is not None:
-            return {"seconds": whole["duration"]}
+            return _counted(whole)
         try:
             wave, rate = decode(storage.read_bytes(recording.url))
         except AudioError as error:
@@ -148,7 +148,7 @@ class Transcriber:
         seconds = round(len(wave) / SAMPLE_RATE, 2)
         whole = {"audio": recording.url, "duration": seconds, "text": text, "segments": segments}
         storage.write_json(url, whole)
-        return {"seconds": seconds}
+        return _counted(whole)
 
     def _segments(self, wave: Wave) -> list[dict[str, Any]]:
         least = LEAST if self._encoder or self._model.frontend else FRAME
@@ -199,6 +199,17 @@ def _read_transcript(url: str) -> dict[str, Any] | None:
     return found
 
 
+def _counted(whole: dict[str, Any]) -> dict[str, Any]:
+    """What the summary counts of a transcript."""
+    return {
+        "seconds": whole["duration"],
+        "segments": len(whole["segments"]),
+        "looping": sum(segment["looping"] for segment in whole["segments"]),
+        "unfinished": sum(not segment["finished"] for segment in whole["segments"]),
+        "no_speech": sum(segment["no_speech"] for segment in whole["segments"]),
+    }
+
+
 def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
     """Raises `ConfigError` where parts may be longer than the samples that the encoder hears."""
     if longest is not None and options.longest * SAMPLE_RATE > longest:
@@ -235,5 +246,13 @@ def transcribe(
     storage.write_lines(storage.join(folder, FAILED), [json.dumps(result, ensure_ascii=False) for result in failed])
     for result in failed:
         say(f"transcribe: {result['audio']} {result['error']}")
-    seconds = sum(result["seconds"] for result in results if "seconds" in result)
-    return {"recordings": len(results) - len(failed), "failed": len(failed), "seconds": round(seconds, 2)}
+    done = [result for result in results if "error" not in result]
+    names = ("seconds", "segments", "looping", "unfinished", "no_speech")
+    counts = {name: sum(result[name] for result in done) for name in names}
+    if counts["looping"] or counts["unfinished"] or counts["no_speech"]:
+        say(
+            f"transcribe: warning: of {counts['segments']} segments {counts['looping']} loop and "
+            f"{counts['unfinished']} are unfinished (their text is kept), and in {counts['no_speech']} CTC hears no "
+            "speech (their text is left out); the JSON of each recording says which"
+        )
+    return {"recordings": len(done), "failed": len(failed), **counts, "seconds": round(counts["seconds"], 2)}
