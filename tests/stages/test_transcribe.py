@@ -110,9 +110,34 @@ def test_a_file_is_no_glob_whatever_its_name(tmp_path: Path, record: Callable[..
     assert [one.name for one in find_recordings([f"{tmp_path}/talk [2020]*"])] == ["talk 2"]
 
 
-def test_what_needs_pyav_is_found_in_a_folder_too(tmp_path: Path) -> None:
-    (tmp_path / "phone.M4A").write_bytes(b"x")
-    assert [one.name for one in find_recordings([str(tmp_path)])] == ["phone"]
+@pytest.mark.parametrize("name", ["phone.M4A", "old.3gp"])
+def test_what_needs_pyav_is_found_in_a_folder_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    assert [one.url for one in find_recordings([str(tmp_path)])] == [f"{tmp_path}/{name}"]
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("aif", "AIFF"), ("aiff", "AIFF"), ("au", "AU")])
+def test_a_folder_of_aiff_or_au_is_transcribed(tmp_path: Path, model: str, suffix: str, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / f"a.{suffix}", tones.wave("abc", 0), SAMPLE_RATE, format=kind)
+    counts = transcribe(OPTIONS, model, find_recordings([f"{tmp_path}/in"]), str(tmp_path / "out"), HERE)
+    assert (counts["recordings"], counts["failed"]) == (1, 0)
+    assert counts["seconds"] == round(len(tones.wave("abc", 0)) / SAMPLE_RATE, 2)
+
+
+def test_files_of_a_folder_that_are_left_out_are_told(
+    tmp_path: Path, record: Callable[..., np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    record("in/a.wav", "a")
+    find_recordings([f"{tmp_path}/in"])
+    assert capsys.readouterr().out == "", "nothing is left out"
+    for name in ("b.CAF", "deep/c.caf", "notes.txt", "README"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    assert [one.name for one in find_recordings([f"{tmp_path}/in"])] == ["a"]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path}/in: 4 files left out, ")
+    assert all(kind in said for kind in ("2 .caf", "1 .txt", "1 no suffix"))
 
 
 def test_a_model_folder_that_is_not_whole_is_refused(model: str) -> None:

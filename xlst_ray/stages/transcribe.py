@@ -4,9 +4,11 @@ A recording is done when its JSON is there, which is written last; a run that wa
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final, Literal, NamedTuple
 
 import torch
@@ -33,7 +35,10 @@ from xlst_ray.stages.states import about_model
 from xlst_ray.text.subtitles import cues, srt, vtt
 from xlst_ray.text.vocabulary import Vocabulary
 
-SUFFIXES: Final = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", *ffmpeg.EXTENSIONS)
+SUFFIXES: Final = (
+    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au"),
+    *(*ffmpeg.EXTENSIONS, ".3gp"),
+)
 FAILED: Final = "failed.jsonl"
 LEAST: Final = 4 * SHIFT  # samples of which every pretrained encoder makes a state
 WRITTEN: Final = frozenset({"audio", "duration", "text", "segments"})  # what a transcript's JSON holds
@@ -88,7 +93,7 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
             files = [file for file in below if _matches(file, url)]
         else:
             base = url.rstrip("/")
-            files = [f for f in storage.list_files(base, recursive=True) if f.lower().endswith(SUFFIXES)]
+            files = _in_folder(base)
         if not files:
             raise DataError("no recording is there", where=url, hint=f"folders are searched for {', '.join(SUFFIXES)}")
         for file in files:
@@ -99,6 +104,22 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
                     f"{other.url} and {file} would have one transcript, {name}.json", hint="transcribe them apart"
                 )
     return list(found.values())
+
+
+def _in_folder(folder: str) -> list[str]:
+    """The recordings of a folder and all below it, by their names; says how many files it left out."""
+    files = storage.list_files(folder, recursive=True)
+    named = [file for file in files if file.lower().endswith(SUFFIXES)]
+    others = Counter(PurePosixPath(file).suffix.lower() or "no suffix" for file in set(files).difference(named))
+    if others:
+        kinds = ", ".join(
+            f"{count} {suffix}" for suffix, count in sorted(others.items(), key=lambda kind: -kind[1])[:5]
+        )
+        say(
+            f"{folder}: {others.total()} files left out, no recordings by their names: {kinds}"
+            f"{', ...' if len(others) > 5 else ''} (a file or glob in audio= is read whatever its name)"
+        )
+    return named
 
 
 def _matches(file: str, glob: str) -> bool:
