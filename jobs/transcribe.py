@@ -43,10 +43,11 @@ def work(job: TranscribeJob) -> str:
     result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
     if failed := result.counts["failed"]:
         print(json.dumps(result.counts))
+        others = "; the others are transcribed" if failed < len(recordings) else ""
         raise DataError(
             f"{failed} of {len(recordings)} recordings cannot be decoded",
             where=storage.join(result.folder, FAILED),
-            hint="the reasons stand there; the others are transcribed. Mend those and transcribe them into another out",
+            hint=f"the reasons stand there{others}. Mend those and transcribe them into another out",
         )
     return f"{json.dumps(result.counts)}\n{result.folder} {'was done before' if result.reused else 'is done'}"
 

@@ -471,7 +471,11 @@ def test_a_recording_that_cannot_be_decoded_is_the_exit_status_of_the_others_too
     for _ in range(2):  # as well where it was done before
         message = refused("transcribe", *transcribe, f"audio={tmp_path}/*.flac", f"out={tmp_path}/two")
         assert f"{tmp_path}/two/failed.jsonl: 1 of 2 recordings cannot be decoded" in message
+        assert "the others are transcribed" in message
     assert (tmp_path / "two" / "good.json").read_bytes() == (tmp_path / "one" / "good.json").read_bytes()
+    alone = refused("transcribe", *transcribe, f"audio={tmp_path}/bad.flac", f"out={tmp_path}/three")
+    assert "1 of 1 recordings cannot be decoded" in alone
+    assert "others" not in alone
 
 
 def test_other_recordings_of_the_same_names_and_sizes_are_others(

@@ -103,6 +103,14 @@ def test_what_matches_nothing_is_refused(tmp_path: Path, record: Callable[..., n
     assert raised.value.where == f"{tmp_path}/{asked}"
 
 
+def test_a_list_without_brackets_is_told_of_them(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
+    for name in ("a.wav", "b.wav"):
+        record(name, "a")
+    with pytest.raises(DataError, match="no recording is there") as raised:
+        find_recordings([f"{tmp_path}/a.wav,b.wav"])
+    assert f"'audio=[{tmp_path}/a.wav,b.wav]'" in str(raised.value.hint)
+
+
 def test_a_file_is_no_glob_whatever_its_name(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
     record("talk [2020].wav", "a")
     record("talk 2.wav", "a")

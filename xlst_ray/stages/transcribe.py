@@ -95,7 +95,10 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
             base = url.rstrip("/")
             files = _in_folder(base)
         if not files:
-            raise DataError("no recording is there", where=url, hint=f"folders are searched for {', '.join(SUFFIXES)}")
+            hint = f"folders are searched for {', '.join(SUFFIXES)}"
+            if "," in url:
+                hint = f"is it a list? Those stand in brackets: 'audio=[{url}]'"
+            raise DataError("no recording is there", where=url, hint=hint)
         for file in files:
             name = file[len(base) + 1 :].rpartition(".")[0] or file[len(base) + 1 :]
             other = found.setdefault(name, Recording(file, name))
