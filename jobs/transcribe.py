@@ -2,11 +2,13 @@
 
 python jobs/transcribe.py model=data/asr-ka 'audio=[interview.mp3,radio,"talks/*.ogg"]' out=data/text formats=[txt,srt]
 
-Exit status 2 where a recording cannot be decoded; the others are transcribed.
+Exit status 2 where a recording cannot be decoded; the others are transcribed. The same command, also with further
+recordings, transcribes what is missing or has changed, and tries again what could not be decoded.
 """
 
 import json
 import sys
+from functools import partial
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -16,8 +18,8 @@ from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.config import Url, one_or_several, option
 from xlst_ray.errors import DataError
-from xlst_ray.stages.stage import Stage, fingerprint, finished, run_stage
-from xlst_ray.stages.transcribe import FAILED, TranscribeOptions, find_recordings, transcribe
+from xlst_ray.stages.stage import Stage, find_finished, finished, run_stage
+from xlst_ray.stages.transcribe import FAILED, TranscribeOptions, covers, find_recordings, transcribe
 
 PLACES = ("batch", "encoder")  # which change no result
 
@@ -36,20 +38,21 @@ class TranscribeJob(TranscribeOptions):
 def work(job: TranscribeJob) -> str:
     options = TranscribeOptions.model_validate({name: getattr(job, name) for name in TranscribeOptions.model_fields})
     recordings = find_recordings(job.audio)
-    stamps = storage.stamps(recording.url for recording in recordings)
-    heard = fingerprint([[*one, *stamp] for one, stamp in zip(recordings, stamps, strict=True)])
     config = {key: value for key, value in options.identity().items() if key not in PLACES}
-    stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint, "audio": heard})
-    result = run_stage(stage, job.out, lambda folder: transcribe(options, job.model, recordings, folder, job.cluster))
+    stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint})
+    again = not covers(find_finished(job.out), recordings)
+    write = partial(transcribe, options, job.model, recordings, cluster=job.cluster)
+    result = run_stage(stage, job.out, write, again=again)
+    counts = json.dumps({name: count for name, count in result.counts.items() if name != "heard"})
     if failed := result.counts["failed"]:
-        print(json.dumps(result.counts))
+        print(counts)
         others = "; the others are transcribed" if failed < len(recordings) else ""
         raise DataError(
             f"{failed} of {len(recordings)} recordings cannot be decoded",
             where=storage.join(result.folder, FAILED),
-            hint=f"the reasons stand there{others}. Mend those and transcribe them into another out",
+            hint=f"the reasons stand there{others}. Mend those and run the same command again",
         )
-    return f"{json.dumps(result.counts)}\n{result.folder} {'was done before' if result.reused else 'is done'}"
+    return f"{counts}\n{result.folder} {'was done before' if result.reused else 'is done'}"
 
 
 if __name__ == "__main__":

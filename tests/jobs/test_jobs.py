@@ -478,6 +478,34 @@ def test_a_recording_that_cannot_be_decoded_is_the_exit_status_of_the_others_too
     assert "others" not in alone
 
 
+def test_transcribing_goes_on_with_what_was_mended_changed_or_added(
+    refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr") == 0
+    (tmp_path / "in").mkdir()
+    for name, data in {"kept": tone(), "changed": tone(), "mended": b"fLaC, but no sound"}.items():
+        (tmp_path / "in" / f"{name}.flac").write_bytes(data)
+    text = tmp_path / "text"
+    transcribe = [f"model={tmp_path}/asr", "beam.beam=1", "cluster.decoders=0", f"audio={tmp_path}/in", f"out={text}"]
+    assert "run the same command again" in refused("transcribe", *transcribe)
+    first = {name: (text / f"{name}.json").stat().st_ino for name in ("kept", "changed")}
+    for name in ("mended", "added"):
+        (tmp_path / "in" / f"{name}.flac").write_bytes(tone())
+    os.utime(tmp_path / "in" / "changed.flac", ns=(0, 0))
+    capsys.readouterr()
+    assert start("transcribe", *transcribe) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-2])["recordings"] == 4
+    assert out.endswith(f"{text} is done\n")
+    assert (text / "failed.jsonl").read_text() == ""
+    assert (text / "kept.json").stat().st_ino == first["kept"], "what was done is not done again"
+    assert storage.read_json(f"{text}/changed.json")["changed"] == 0
+    assert all((text / f"{name}.json").exists() for name in ("mended", "added"))
+    assert start("transcribe", *transcribe) == 0
+    assert capsys.readouterr().out.endswith(f"{text} was done before\n")
+    assert "holds another transcribe stage (beam.beam differ)" in refused("transcribe", *transcribe, "beam.beam=2")
+
+
 def test_other_recordings_of_the_same_names_and_sizes_are_others(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -489,9 +517,9 @@ def test_other_recordings_of_the_same_names_and_sizes_are_others(
     for said in ("is done", "was done before"):
         assert start("transcribe", *transcribe, f"audio={tmp_path}/one") == 0
         assert f"{tmp_path}/text {said}" in capsys.readouterr().out
-    assert "input audio differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/two")
-    os.utime(tmp_path / "one" / "0001.flac", ns=(0, 0))
-    assert "input audio differ" in refused("transcribe", *transcribe, f"audio={tmp_path}/one")
+    other = refused("transcribe", *transcribe, f"audio={tmp_path}/two")
+    assert f"{tmp_path}/text/0001.json: is the transcript of {tmp_path}/one/0001.flac" in other
+    assert storage.read_json(f"{tmp_path}/text/0001.json")["audio"] == f"{tmp_path}/one/0001.flac"
 
 
 def test_a_job_lists_no_keys_that_mean_nothing_to_it() -> None:

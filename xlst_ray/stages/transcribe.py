@@ -1,6 +1,7 @@
 """Recordings -> transcripts: decoded, cut at silence, recognised, put together again, written as text and subtitles.
 
-A recording is done when its JSON is there, which is written last; a run that was killed goes on with the others.
+A recording is done when its JSON is there, which is written last, and is of the file as it is now: a run that was
+killed goes on with the others, and so does one to which recordings were added, or of which some were mended.
 """
 
 import json
@@ -31,6 +32,7 @@ from xlst_ray.model.files import load_model
 from xlst_ray.progress import say
 from xlst_ray.stages.encode import StateEncoder
 from xlst_ray.stages.evaluate import read_text_rule
+from xlst_ray.stages.stage import StageResult, fingerprint
 from xlst_ray.stages.states import about_model
 from xlst_ray.text.subtitles import cues, srt, vtt
 from xlst_ray.text.vocabulary import Vocabulary
@@ -41,7 +43,9 @@ SUFFIXES: Final = (
 )
 FAILED: Final = "failed.jsonl"
 LEAST: Final = 4 * SHIFT  # samples of which every pretrained encoder makes a state
-WRITTEN: Final = frozenset({"audio", "duration", "text", "segments"})  # what a transcript's JSON holds
+WRITTEN: Final = frozenset(
+    {"audio", "size", "changed", "duration", "text", "segments"}
+)  # what a transcript's JSON holds
 _WILD: Final = frozenset("*?[")
 
 
@@ -66,10 +70,15 @@ class TranscribeOptions(Section):
 
 
 class Recording(NamedTuple):
-    """A file, and the name of its transcript: its path without suffix, below what was asked for."""
+    """A file, and the name of its transcript: its path without suffix, below what was asked for.
+
+    Its size (bytes) and the time of its last change (ns) tell whether it is what a transcript was made of.
+    """
 
     url: str
     name: str
+    size: int | None = None
+    changed: int | None = None
 
 
 def find_recordings(asked: Sequence[str]) -> list[Recording]:
@@ -99,9 +108,9 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
             if "," in url:
                 hint = f"is it a list? Those stand in brackets: 'audio=[{url}]'"
             raise DataError("no recording is there", where=url, hint=hint)
-        for file in files:
+        for file, stamp in zip(files, storage.stamps(files), strict=True):
             name = file[len(base) + 1 :].rpartition(".")[0] or file[len(base) + 1 :]
-            other = found.setdefault(name, Recording(file, name))
+            other = found.setdefault(name, Recording(file, name, *stamp))
             if other.url != file:
                 raise ConfigError(
                     f"{other.url} and {file} would have one transcript, {name}.json", hint="transcribe them apart"
@@ -152,11 +161,11 @@ class Transcriber:
         _refuse_unheard(options, (self._encoder or self._model).longest)
         self._folder, self._options = folder, options
 
-    def __call__(self, item: Sequence[str]) -> dict[str, Any]:
+    def __call__(self, item: Sequence[Any]) -> dict[str, Any]:
         recording = Recording(*item)
         url = storage.join(self._folder, f"{recording.name}.json")
-        if (whole := _read_transcript(url)) is not None:
-            return _counted(whole)
+        if (done := _read_transcript(url, recording)) is not None:
+            return _counted(done)
         try:
             wave, rate = decode(storage.read_bytes(recording.url))
         except AudioError as error:
@@ -170,7 +179,8 @@ class Transcriber:
         for kind in self._options.formats:
             storage.write_bytes(storage.join(self._folder, f"{recording.name}.{kind}"), written[kind].encode())
         seconds = round(len(wave) / SAMPLE_RATE, 2)
-        whole = {"audio": recording.url, "duration": seconds, "text": text, "segments": segments}
+        of = {"audio": recording.url, "size": recording.size, "changed": recording.changed}
+        whole = {**of, "duration": seconds, "text": text, "segments": segments}
         storage.write_json(url, whole)
         return _counted(whole)
 
@@ -209,8 +219,13 @@ class Transcriber:
         return pad_sequence(rows, batch_first=True).to(self._device).float(), frames
 
 
-def _read_transcript(url: str) -> dict[str, Any] | None:
-    """A transcript that was written before, or none. Raises `DataError` where what is there is something else."""
+def _read_transcript(url: str, recording: Recording) -> dict[str, Any] | None:
+    """The transcript of a recording as it is now, if it was written before.
+
+    Raises:
+        DataError: what is there is no transcript.
+        ConfigError: it is that of another recording.
+    """
     if not storage.exists(url):
         return None
     hint = "something else of this name lies there: choose another out, or move it away"
@@ -220,7 +235,10 @@ def _read_transcript(url: str) -> dict[str, Any] | None:
         raise DataError(error.what, where=url, hint=error.hint or hint) from None
     if not isinstance(found, dict) or not found.keys() >= WRITTEN:
         raise DataError("is no transcript that this job wrote", where=url, hint=hint)
-    return found
+    if found["audio"] != recording.url:
+        what = f"is the transcript of {found['audio']}, and that of {recording.url} would have the same name"
+        raise ConfigError(what, where=url, hint="choose another out")
+    return found if (found["size"], found["changed"]) == (recording.size, recording.changed) else None
 
 
 def _counted(whole: dict[str, Any]) -> dict[str, Any]:
@@ -246,9 +264,9 @@ def _refuse_unheard(options: TranscribeOptions, longest: int | None) -> None:
 def transcribe(
     options: TranscribeOptions, model: str, recordings: Sequence[Recording], folder: str, cluster: DecodingCluster
 ) -> dict[str, Any]:
-    """Write the transcripts of recordings below `folder`, going on from what is there; returns counts.
+    """Write the transcripts of recordings below `folder` that are missing or whose file has changed; returns counts.
 
-    What cannot be decoded stands with the reason in `failed.jsonl`.
+    What cannot be decoded stands with the reason in `failed.jsonl`; a former transcript of it stays.
     """
     threads, gpu = max(1, int(cluster.decoder_cpus)), cluster.decoder_gpus > 0
     work = partial(Transcriber, model, folder, options, threads=threads, gpu=gpu)
@@ -279,4 +297,11 @@ def transcribe(
             f"{counts['unfinished']} are unfinished (their text is kept), and in {counts['no_speech']} CTC hears no "
             "speech (their text is left out); the JSON of each recording says which"
         )
-    return {"recordings": len(done), "failed": len(failed), **counts, "seconds": round(counts["seconds"], 2)}
+    rounded = {**counts, "seconds": round(counts["seconds"], 2)}
+    return {"recordings": len(done), "failed": len(failed), **rounded, "heard": fingerprint(sorted(recordings))}
+
+
+def covers(found: StageResult | None, recordings: Sequence[Recording]) -> bool:
+    """Whether a finished stage is of these recordings, as they are now, and none of them has failed."""
+    counts = {} if found is None else found.counts
+    return (counts.get("heard"), counts.get("failed")) == (fingerprint(sorted(recordings)), 0)
