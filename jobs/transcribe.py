@@ -18,8 +18,8 @@ from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import DecodingCluster
 from xlst_ray.config import Url, one_or_several, option
 from xlst_ray.errors import DataError
-from xlst_ray.stages.stage import Stage, find_finished, finished, run_stage
-from xlst_ray.stages.transcribe import FAILED, TranscribeOptions, covers, find_recordings, transcribe
+from xlst_ray.stages.stage import Stage, finished, run_stage
+from xlst_ray.stages.transcribe import FAILED, TranscribeOptions, done_before, find_recordings, transcribe
 
 PLACES = ("batch", "encoder")  # which change no result
 
@@ -40,7 +40,7 @@ def work(job: TranscribeJob) -> str:
     recordings = find_recordings(job.audio)
     config = {key: value for key, value in options.identity().items() if key not in PLACES}
     stage = Stage("transcribe", config, {"model": finished(job.model, "lang").fingerprint})
-    again = not covers(find_finished(job.out), recordings)
+    again = not done_before(job.out, recordings, job.formats)
     write = partial(transcribe, options, job.model, recordings, cluster=job.cluster)
     result = run_stage(stage, job.out, write, again=again)
     counts = json.dumps({name: count for name, count in result.counts.items() if name != "heard"})

@@ -506,6 +506,21 @@ def test_transcribing_goes_on_with_what_was_mended_changed_or_added(
     assert "holds another transcribe stage (beam.beam differ)" in refused("transcribe", *transcribe, "beam.beam=2")
 
 
+@pytest.mark.parametrize("own", ["talk.txt", "talk.json"])
+def test_transcripts_are_not_written_over_files_of_ones_own(
+    refused: Refused, shards: Path, tmp_path: Path, own: str
+) -> None:
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr") == 0
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "talk.flac").write_bytes(tone())
+    (tmp_path / "in" / own).write_text("what was really said")
+    transcribe = [f"model={tmp_path}/asr", "beam.beam=1", "cluster.decoders=0"]
+    message = refused("transcribe", *transcribe, f"audio={tmp_path}/in", f"out={tmp_path}/in")
+    assert f"{tmp_path}/in/{own}: is there already, and a transcript would be written over it" in message
+    assert (tmp_path / "in" / own).read_text() == "what was really said"
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["talk.flac", own]
+
+
 def test_other_recordings_of_the_same_names_and_sizes_are_others(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,16 @@ def test_what_matches_nothing_is_refused(tmp_path: Path, record: Callable[..., n
     assert raised.value.where == f"{tmp_path}/{asked}"
 
 
+@pytest.mark.parametrize("name", ["stage", "manifest"])
+def test_a_recording_whose_transcript_would_be_the_stages_own_file_is_refused(
+    tmp_path: Path, record: Callable[..., np.ndarray], name: str
+) -> None:
+    record(f"radio/{name}.wav", "a")
+    with pytest.raises(ConfigError, match=rf"its transcript would be {name}\.json"):
+        find_recordings([f"{tmp_path}/radio"])
+    assert [one.name for one in find_recordings([str(tmp_path)])] == [f"radio/{name}"]
+
+
 def test_a_list_without_brackets_is_told_of_them(tmp_path: Path, record: Callable[..., np.ndarray]) -> None:
     for name in ("a.wav", "b.wav"):
         record(name, "a")

@@ -32,7 +32,7 @@ from xlst_ray.model.files import load_model
 from xlst_ray.progress import say
 from xlst_ray.stages.encode import StateEncoder
 from xlst_ray.stages.evaluate import read_text_rule
-from xlst_ray.stages.stage import StageResult, fingerprint
+from xlst_ray.stages.stage import DESCRIPTION, MANIFEST, find_finished, fingerprint
 from xlst_ray.stages.states import about_model
 from xlst_ray.text.subtitles import cues, srt, vtt
 from xlst_ray.text.vocabulary import Vocabulary
@@ -110,6 +110,9 @@ def find_recordings(asked: Sequence[str]) -> list[Recording]:
             raise DataError("no recording is there", where=url, hint=hint)
         for file, stamp in zip(files, storage.stamps(files), strict=True):
             name = file[len(base) + 1 :].rpartition(".")[0] or file[len(base) + 1 :]
+            if f"{name}.json" in (DESCRIPTION, MANIFEST):
+                what = f"its transcript would be {name}.json, which is the stage's own"
+                raise ConfigError(what, where=file, hint="rename it, or name the folder above its folder in audio=")
             other = found.setdefault(name, Recording(file, name, *stamp))
             if other.url != file:
                 raise ConfigError(
@@ -301,7 +304,19 @@ def transcribe(
     return {"recordings": len(done), "failed": len(failed), **rounded, "heard": fingerprint(sorted(recordings))}
 
 
-def covers(found: StageResult | None, recordings: Sequence[Recording]) -> bool:
-    """Whether a finished stage is of these recordings, as they are now, and none of them has failed."""
-    counts = {} if found is None else found.counts
-    return (counts.get("heard"), counts.get("failed")) == (fingerprint(sorted(recordings)), 0)
+def done_before(folder: str, recordings: Sequence[Recording], formats: Sequence[str]) -> bool:
+    """Whether a folder has the transcripts of these recordings, as they are now, and none of them has failed.
+
+    Raises:
+        DataError: it is no stage's, and transcripts would be written over files that lie in it: somebody's own.
+    """
+    if storage.exists(storage.join(folder, DESCRIPTION)):
+        found = find_finished(folder)
+        counts = {} if found is None else found.counts
+        return (counts.get("heard"), counts.get("failed")) == (fingerprint(sorted(recordings)), 0)
+    urls = [storage.join(folder, f"{one.name}.{kind}") for one in recordings for kind in ("json", *formats)]
+    there = [url for url, size in zip(urls, storage.sizes(urls), strict=True) if size is not None]
+    if there:
+        what = f"is there already, and a transcript would be written over it (files like it: {len(there)})"
+        raise DataError(what, where=there[0], hint="choose another out")
+    return False
