@@ -154,8 +154,8 @@ def test_files_of_a_folder_that_are_left_out_are_told(
         (tmp_path / "in" / name).write_bytes(b"x")
     assert [one.name for one in find_recordings([f"{tmp_path}/in"])] == ["a"]
     said = capsys.readouterr().out
-    assert said.startswith(f"{tmp_path}/in: 4 files left out, ")
-    assert all(kind in said for kind in ("2 .caf", "1 .txt", "1 no suffix"))
+    assert said.startswith(f"{tmp_path}/in: files left out, no recordings by their names: 4 (2 .caf, ")
+    assert all(kind in said for kind in ("1 .txt", "1 no suffix"))
 
 
 def test_a_model_folder_that_is_not_whole_is_refused(model: str) -> None:

@@ -130,9 +130,10 @@ def _in_folder(folder: str) -> list[str]:
         kinds = ", ".join(
             f"{count} {suffix}" for suffix, count in sorted(others.items(), key=lambda kind: -kind[1])[:5]
         )
+        more = ", ..." if len(others) > 5 else ""
         say(
-            f"{folder}: {others.total()} files left out, no recordings by their names: {kinds}"
-            f"{', ...' if len(others) > 5 else ''} (a file or glob in audio= is read whatever its name)"
+            f"{folder}: files left out, no recordings by their names: {others.total()} ({kinds}{more}); "
+            "a file or glob in audio= is read whatever its name"
         )
     return named
 
