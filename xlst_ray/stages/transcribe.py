@@ -295,7 +295,7 @@ def transcribe(
     done = [result for result in results if "error" not in result]
     names = ("seconds", "segments", "looping", "unfinished", "no_speech")
     counts = {name: sum(result[name] for result in done) for name in names}
-    if counts["looping"] or counts["unfinished"] or counts["no_speech"]:
+    if counts["looping"] or counts["unfinished"]:
         say(
             f"transcribe: warning: of {counts['segments']} segments {counts['looping']} loop and "
             f"{counts['unfinished']} are unfinished (their text is kept), and in {counts['no_speech']} CTC hears no "
