@@ -5,6 +5,9 @@ python jobs/train.py shards=data/cv-ka out=data/asr-ka init=data/st-en-ka vocabu
 
 import sys
 from functools import partial
+from typing import Self
+
+from pydantic import model_validator
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
@@ -32,6 +35,14 @@ class TrainJob(SpeechOptions):
     out: Url = option(..., "folder or URL of the model")
     seed: Seed = option(1, "of everything random")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
+
+    @model_validator(mode="after")
+    def _with_effect(self) -> Self:
+        if self.scores and self.labels is None:
+            raise ValueError("scores are those of labels, and none are named: set labels, or leave out scores")
+        if self.keep != KeepOptions() and not self.scores:
+            raise ValueError("keep is for scores: set scores=true, or leave out keep")
+        return self
 
 
 def work(job: TrainJob) -> str:

@@ -171,6 +171,7 @@ DEMO = str(ROOT / "jobs" / "configs" / "demo.yaml")
         ("run", ["name=../elsewhere"], "name: "),
         ("run", ["name=.."], "name: "),
         ("run", ["engines.new.labels.buckets=4"], "engines.new has neither a path nor sentence pairs"),
+        ("run", ["engines.lm.keep.language=0.5"], "engines.lm.keep is for scores: set engines.lm.scores=true"),
         ("run", ["engines.lm.labels.engine.engine=human"], "that is the arm st-human"),
         ("run", ["source.shards.min_seconds=9", "source.shards.max_seconds=3"], "min_seconds 9.0 is above"),
         ("tune", [], "nothing is to vary"),
@@ -458,6 +459,22 @@ def test_how_a_vocabulary_is_made_is_not_said_beside_one_that_is_there(
 ) -> None:
     message = refused("train", *SMALL_ASR, f"shards={shards}", f"vocabulary={shards}", f"out={tmp_path}/asr")
     assert "pieces: says how a vocabulary is made, and vocabulary= names one that is there" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["labels=labels", "keep.script=0.9"], "keep is for scores: set scores=true"),
+        (["keep.script=0.9"], "keep is for scores: set scores=true"),
+        (["scores=true"], "scores are those of labels, and none are named"),
+        (["sources={a: {shards: a, keep: {script: 0.9}}}"], "sources.a: keep is for the scores of labels"),
+    ],
+)
+def test_thresholds_on_no_scores_are_refused(
+    settings: list[str], says: str, refused: Refused, shards: Path, tmp_path: Path
+) -> None:
+    message = refused("train", f"shards={shards}", f"out={tmp_path}/asr", *settings)
+    assert says in message
 
 
 def test_a_recording_that_cannot_be_decoded_is_the_exit_status_of_the_others_too(

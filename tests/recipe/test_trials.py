@@ -16,7 +16,7 @@ CONFIG: dict[str, Any] = {
     "source": {"corpus": {"reader": "demo", "lang": "en"}},
     "target": {"corpus": {"reader": "demo", "lang": "fi"}},
     "arms": ["scratch", "direct", "st-mt"],
-    "engines": {"lm": {"mt": {"pairs": {"grammar": {"kind": "demo"}}}}},
+    "engines": {"lm": {"scores": True, "mt": {"pairs": {"grammar": {"kind": "demo"}}}}},
     "finetune": {"train": {"updates": 100, "warmup": 10, "validate_every": 20, "lr": 1e-3}},
 }
 LR = {"finetune.train.lr": {"log_uniform": [1e-4, 1e-2]}}
@@ -183,6 +183,9 @@ def test_the_preset_of_filters_varies_the_labels_of_the_engine_that_starts() -> 
     for point in found.points:
         thresholds = [key for key in point if ".keep." in key]
         assert bool(thresholds) == point["engines.lm.scores"], "thresholds count where scores do"
+    own = {"lm": {**CONFIG["engines"]["lm"], "scores": False, "keep": {"script": 0.9}}}
+    search = {"preset": "filters", "trials": 12}
+    assert len(plan_sweep(Experiment.model_validate({**CONFIG, "engines": own, "search": search})).points or ()) == 12
     with pytest.raises(
         ConfigError, match=r"search.start: the preset filters varies the labels of an engine, and direct"
     ):

@@ -95,6 +95,9 @@ class Experiment(Section):
                 raise ValueError(f"engines.{name} is human: that is the arm st-human")
             if choice.quality.path is not None and not choice.scores:
                 raise ValueError(f"engines.{name}.quality is for scores: set engines.{name}.scores=true")
+            varied = self.search.preset == "filters" or f"engines.{name}.scores" in self.search.space
+            if choice.keep != KeepOptions() and not choice.scores and not varied:
+                raise ValueError(f"engines.{name}.keep is for scores: set engines.{name}.scores=true")
             if choice.trains_mt and not choice.mt.pairs:
                 raise ValueError(f"engines.{name} has neither a path nor sentence pairs to train on (mt.pairs)")
         texts = self.training_texts()

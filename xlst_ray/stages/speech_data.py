@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from pydantic import model_validator
 
 from xlst_ray import storage
 from xlst_ray.batches.index import Source
@@ -33,6 +35,12 @@ class SourceOptions(Section):
     held_out: Url | None = option(
         None, "file of keys of sentences that are not trained on; not given: held_out of the job; null: none"
     )
+
+    @model_validator(mode="after")
+    def _with_effect(self) -> Self:
+        if self.keep is not None and self.labels is None:
+            raise ValueError("keep is for the scores of labels, and none are named: set labels, or leave out keep")
+        return self
 
 
 @dataclass(frozen=True)
