@@ -35,7 +35,7 @@ def work(job: EvaluateJob) -> str:
     inputs, lang = {"model": model.fingerprint, "shards": shards.fingerprint}, shards.config["corpus"]["lang"]
     if job.labels is not None:
         labels = finished(job.labels, "target")
-        inputs["labels"], lang = labels_fingerprint(job.labels), labels.config["target"]
+        inputs["labels"], lang = labels_fingerprint(job.labels, job.shards), labels.config["target"]
     writes = model.config.get("writes", [model.config["lang"]])
     if lang not in writes:
         raise ConfigError(

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from xlst_ray.config import Section, load
 from xlst_ray.errors import ConfigError
 from xlst_ray.shards.schema import SHARD_SCHEMA
 from xlst_ray.stages.stage import Stage, run_stage
+from xlst_ray.text.vocabulary import VocabularyOptions, train_vocabulary
 
 ROOT = Path(__file__).parent.parent.parent
 KINDS = {
@@ -452,6 +454,34 @@ def test_a_model_with_tags_writes_the_language_that_is_asked_for(
     assert "holds another test stage (input labels differ)" in changed
     assert start("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/text", "lang=nl") == 0
     assert "no tag of sv" in refused("transcribe", *search, f"audio=[{clip}]", f"out={tmp_path}/sv", "lang=sv")
+
+
+@pytest.mark.parametrize("job", ["train", "train with a vocabulary", "a further source", "evaluate"])
+def test_labels_of_other_shards_are_no_labels_to_delete(
+    job: str, refused: Refused, shards: Path, tmp_path: Path
+) -> None:
+    """Whose ids may well be the same, so that it is not seen by them."""
+    human = ["target=nl", "engine.engine=human", "cluster.translators=0", f"out={tmp_path}/labels"]
+    assert start("pseudo_label", f"shards={shards}", *human) == 0
+    other = tmp_path / "other"
+    shutil.copytree(shards, other)
+    about = storage.read_json(f"{other}/manifest.json")
+    storage.write_json(f"{other}/manifest.json", {**about, "fingerprint": "of others"})
+    run_stage(Stage("asr-nl", {"lang": "nl"}, {}), f"{tmp_path}/model", lambda _: {})
+    train_vocabulary(["goedemorgen"], VocabularyOptions(kind="char"), tmp_path / "vocabulary")
+    asked = {
+        "train": ["train", *SMALL_ASR, f"labels={tmp_path}/labels"],
+        "train with a vocabulary": [
+            "train", "cluster.workers=0", f"labels={tmp_path}/labels", f"vocabulary={tmp_path}/vocabulary"
+        ],
+        "a further source": [
+            "train", *SMALL_ASR, f"sources.more.shards={other}", f"sources.more.labels={tmp_path}/labels"
+        ],
+        "evaluate": ["evaluate", f"model={tmp_path}/model", f"labels={tmp_path}/labels"],
+    }[job]  # fmt: skip
+    message = refused(*asked, f"shards={other}", f"out={tmp_path}/out")
+    assert f"{tmp_path}/labels: these labels were made for other shards than {other}" in message
+    assert "delete" not in message
 
 
 def test_how_a_vocabulary_is_made_is_not_said_beside_one_that_is_there(

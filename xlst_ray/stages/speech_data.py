@@ -10,12 +10,12 @@ from pydantic import model_validator
 from xlst_ray import storage
 from xlst_ray.batches.index import Source
 from xlst_ray.config import Section, Url, option
-from xlst_ray.errors import ConfigError
+from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.shards.files import iter_texts, shard_urls
 from xlst_ray.shards.quality import FOLDER as QUALITY
 from xlst_ray.shards.scores import FOLDER as SCORES
 from xlst_ray.shards.scores import iter_translations, refuse_without_quality
-from xlst_ray.stages.stage import fingerprint, finished
+from xlst_ray.stages.stage import MANIFEST, fingerprint, finished
 from xlst_ray.stages.states import about_states
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
 from xlst_ray.text.keep import KeepOptions
@@ -112,7 +112,7 @@ def _read_of(source: Source) -> dict[str, Any]:
     """The content of the texts of a source, as far as a vocabulary sees them."""
     found: dict[str, Any] = {"shards": finished(source.shards, "corpus").fingerprint}
     if source.labels is not None:
-        found["labels"] = labels_fingerprint(source.labels)
+        found["labels"] = labels_fingerprint(source.labels, source.shards)
     if source.labels is not None and source.keep is not None:
         found |= {"keep": source.keep.identity(), **scores_fingerprints(source.labels, source.keep)}
     if source.held_out is not None:
@@ -120,9 +120,19 @@ def _read_of(source: Source) -> dict[str, Any]:
     return found
 
 
-def labels_fingerprint(folder: str) -> str:
-    """Of what labels are and of their content, which another attempt at what had failed has changed."""
+def labels_fingerprint(folder: str, shards: str) -> str:
+    """Of what labels are and of their content, which another attempt at what had failed has changed.
+
+    Raises:
+        DataError: they were made for other shards than these, whose ids may well be the same.
+    """
     labels = finished(folder, "target")
+    made_for = storage.read_json(storage.join(folder, MANIFEST)).get("inputs", {}).get("shards")
+    if made_for not in (None, finished(shards, "corpus").fingerprint):
+        hint = (
+            "name the shards that they were made for, or make labels for these: jobs/pseudo_label.py with another out"
+        )
+        raise DataError(f"these labels were made for other shards than {shards}", where=folder, hint=hint)
     return fingerprint([labels.fingerprint, labels.counts.get("content")])
 
 

@@ -160,11 +160,11 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if vocabulary.tags:
         config["writes"] = sorted({data.lang, *(lang for _, lang in data.further.values())})
     if data.train.labels is not None:
-        inputs["labels"] = labels_fingerprint(data.train.labels)
+        inputs["labels"] = labels_fingerprint(data.train.labels, data.train.shards)
     for part, (source, _) in data.further.items():
         inputs[f"shards-{part}"] = finished(source.shards, "corpus").fingerprint
         if source.labels is not None:
-            inputs[f"labels-{part}"] = labels_fingerprint(source.labels)
+            inputs[f"labels-{part}"] = labels_fingerprint(source.labels, source.shards)
     if data.further:
         config["sources"] = {part: source.weight for part, (source, _) in data.further.items()}
     for part, source in sources(data):
