@@ -5,14 +5,11 @@ python jobs/train.py shards=data/cv-ka out=data/asr-ka init=data/st-en-ka vocabu
 
 import sys
 from functools import partial
-from typing import Self
-
-from pydantic import model_validator
 
 from xlst_ray.cli import run_job
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.config import Seed, Url, option
-from xlst_ray.stages.speech_data import SourceOptions, speech_data
+from xlst_ray.stages.speech_data import SourceOptions, speech_data, thresholds
 from xlst_ray.stages.stage import run_stage
 from xlst_ray.stages.train import SpeechOptions, describe_training, train_speech
 from xlst_ray.text.keep import KeepOptions
@@ -36,14 +33,6 @@ class TrainJob(SpeechOptions):
     seed: Seed = option(1, "of everything random")
     cluster: ClusterOptions = option(ClusterOptions, "where and on how many processes")
 
-    @model_validator(mode="after")
-    def _with_effect(self) -> Self:
-        if self.scores and self.labels is None:
-            raise ValueError("scores are those of labels, and none are named: set labels, or leave out scores")
-        if self.keep != KeepOptions() and not self.scores:
-            raise ValueError("keep is for scores: set scores=true, or leave out keep")
-        return self
-
 
 def work(job: TrainJob) -> str:
     options = SpeechOptions.model_validate({name: getattr(job, name) for name in SpeechOptions.model_fields})
@@ -56,7 +45,7 @@ def work(job: TrainJob) -> str:
         vocabulary=job.vocabulary,
         held_out=job.held_out,
         out=job.out,
-        keep=job.keep if job.scores else None,
+        keep=thresholds(job.labels, job.scores, job.keep),
         states=job.states,
         further=job.sources,
     )

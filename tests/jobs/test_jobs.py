@@ -494,9 +494,9 @@ def test_how_a_vocabulary_is_made_is_not_said_beside_one_that_is_there(
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["labels=labels", "keep.script=0.9"], "keep is for scores: set scores=true"),
-        (["keep.script=0.9"], "keep is for scores: set scores=true"),
-        (["scores=true"], "scores are those of labels, and none are named"),
+        (["labels=labels", "keep.script=0.9"], "keep: has no effect without scores\n  -> set scores=true"),
+        (["keep.script=0.9"], "keep: has no effect without scores\n  -> set scores=true"),
+        (["scores=true"], "scores: are those of labels, and none are named"),
         (["sources={a: {shards: a, keep: {script: 0.9}}}"], "sources.a: keep is for the scores of labels"),
     ],
 )

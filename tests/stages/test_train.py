@@ -17,7 +17,7 @@ from xlst_ray.batches.index import Source
 from xlst_ray.batches.options import BatchOptions
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.train import OnValidation
-from xlst_ray.errors import ConfigError, TrainingError, TransferError
+from xlst_ray.errors import ConfigError, DataError, TrainingError, TransferError
 from xlst_ray.model.options import ModelOptions
 from xlst_ray.model.s2t import S2TModel
 from xlst_ray.model.speech2text import save_speech2text
@@ -241,6 +241,31 @@ def test_which_labels_are_trained_on_is_part_of_what_a_training_is(
     data += [replace(data[0], further={"more": (source, "fi")}) for source in sources]
     data += [replace(data[0], further={"more": (replace(sources[0], weight=2.0), "fi")})]
     assert len({describe_training("train", OPTIONS, some, 1, 1).fingerprint for some in data}) == 9
+
+
+def test_a_vocabulary_of_another_language_is_refused_with_what_it_lacks(data: SpeechData, tmp_path: Path) -> None:
+    train_vocabulary(["cdefgh"], VocabularyOptions(kind="char"), tmp_path / "other")
+    data = replace(data, vocabulary=str(tmp_path / "other"), init=None)
+    with pytest.raises(DataError, match=r"16\.7% .* unknown \(allowed: 5\.0%\) to the vocabulary, which lacks a b\n"):
+        train_speech("train", OPTIONS, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    rare = OPTIONS.replace(batch=OPTIONS.batch.replace(max_unknown=0.25))
+    counts = train_speech("train", rare, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    assert 0.05 < counts["unknown_share"] <= 0.25
+    assert len({describe_training("train", one, data, 1, 1).fingerprint for one in (OPTIONS, rare)}) == 1
+
+
+def test_the_tag_of_a_language_is_no_digit(data: SpeechData, tmp_path: Path) -> None:
+    vocabulary = ["".join(tones.LETTERS)]
+    train_vocabulary(vocabulary, VocabularyOptions(kind="char", tags=True), tmp_path / "tagged", ["nl"])
+    tagged = replace(data, vocabulary=str(tmp_path / "tagged"), init=None)
+    counts = train_speech("train", OPTIONS, tagged, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    assert counts["digit_share"] == 0
+
+
+def test_where_ctc_cannot_align_the_key_is_named_as_a_recipe_has_it_too(data: SpeechData, tmp_path: Path) -> None:
+    options = OPTIONS.replace(model=OPTIONS.model.replace(strides=(20, 20)))
+    with pytest.raises(DataError, match=r"raise batch\.max_ctc_infeasible \(<phase>\.batch\.max_ctc_infeasible of"):
+        train_speech("train", options, replace(data, init=None), 1, str(tmp_path / "out"), ClusterOptions(workers=0))
 
 
 def test_what_a_failed_update_leaves_stays_in_the_folder_of_the_training(data: SpeechData, tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ class BatchOptions(Section):
     max_ctc_infeasible: float = option(
         0.02, "refuse to train with CTC when a larger share of utterances has too few encoder steps", ge=0, le=1
     )
+    max_unknown: float = option(
+        0.05,
+        "refuse to train when a larger share of the target tokens is unknown to the vocabulary",
+        added=True,
+        ge=0,
+        le=1,
+    )
     cache_mb: int = option(512, "features kept in memory by each loader", unit="MB", ge=0)
 
     @model_validator(mode="after")

@@ -1,9 +1,11 @@
 """What a speech model learns from: sources with labels and states, the language of their targets, a vocabulary."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from itertools import islice
+from typing import Any, Final, Self
 
 from pydantic import model_validator
 
@@ -18,9 +20,13 @@ from xlst_ray.shards.scores import iter_translations, refuse_without_quality
 from xlst_ray.stages.stage import MANIFEST, fingerprint, finished
 from xlst_ray.stages.states import about_states
 from xlst_ray.stages.text import VOCABULARY_FILE, make_vocabulary, read_held_out, without_held_out
+from xlst_ray.text.ids import UNK
 from xlst_ray.text.keep import KeepOptions
-from xlst_ray.text.normalise import TextOptions
-from xlst_ray.text.vocabulary import VocabularyOptions
+from xlst_ray.text.normalise import TextOptions, normalise
+from xlst_ray.text.vocabulary import Vocabulary, VocabularyOptions
+
+_SAMPLED: Final = 10_000  # texts of a source that are looked at for characters
+_NAMED: Final = 10  # characters, in a message
 
 
 class SourceOptions(Section):
@@ -61,6 +67,19 @@ class SpeechData:
     vocabulary: str
     init: str | None = None
     further: Mapping[str, tuple[Source, str]] = field(default_factory=dict)
+
+
+def thresholds(labels: str | None, scores: bool, keep: KeepOptions) -> KeepOptions | None:
+    """Those that labels are held against; none: all labels are used.
+
+    Raises:
+        ConfigError: they would have no effect.
+    """
+    if scores and labels is None:
+        raise ConfigError("are those of labels, and none are named", where="scores", hint="set labels, or leave it out")
+    if keep != KeepOptions() and not scores:
+        raise ConfigError("has no effect without scores", where="keep", hint="set scores=true, or leave it out")
+    return keep if scores else None
 
 
 def speech_data(
@@ -164,6 +183,17 @@ def _texts(source: Source, lang: str) -> Iterator[str]:
         else iter_translations(shard_urls(source.shards, "train"), source.labels, source.keep)
     )
     return texts if source.held_out is None else without_held_out(texts, read_held_out(source.held_out), lang)
+
+
+def missing_characters(data: SpeechData, text: TextOptions, vocabulary: Vocabulary) -> list[str]:
+    """The commonest characters of what is trained on that a vocabulary lacks, by the first texts of each source."""
+    langs = [data.lang, *(lang for _, lang in data.further.values())]
+    found = Counter[str]()
+    for (_, source), lang in zip(sources(data), langs, strict=True):
+        for sentence in islice(_texts(source, lang), _SAMPLED):
+            found.update(normalise(sentence, lang, text))
+    missing = (character for character, _ in found.most_common() if UNK in vocabulary.encode(character))
+    return list(islice(missing, _NAMED))
 
 
 def sources(data: SpeechData) -> list[tuple[str, Source]]:

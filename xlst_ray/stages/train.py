@@ -45,6 +45,7 @@ from xlst_ray.stages.speech_data import (
     content,
     encoder_of,
     labels_fingerprint,
+    missing_characters,
     scores_fingerprints,
     sources,
 )
@@ -149,7 +150,9 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
     if data.init is None:
         options = options.replace(transfer=TransferOptions())  # nothing to take over, so no part of what it is
     config = options.identity()
-    del config["train"]["log_every"], config["batch"]["cache_mb"], config["batch"]["max_ctc_infeasible"]
+    for key in ("cache_mb", "max_ctc_infeasible", "max_unknown"):
+        config["batch"].pop(key, None)
+    del config["train"]["log_every"]
     inputs = {"shards": finished(data.train.shards, "corpus").fingerprint}
     if options.model.pretrained.path is not None:
         inputs["pretrained"] = _fingerprint_of_pretrained(options.model.pretrained)
@@ -223,7 +226,7 @@ def train_speech(
     """Train a speech model into a stage folder and return its counts; `on_validation` hears the scores on the way.
 
     Raises:
-        DataError: no usable utterance, or too many that CTC cannot align.
+        DataError: no usable utterance, too many that CTC cannot align, or a vocabulary that is not of these texts.
         TransferError: the initial model gives less than the transfer plan asks for.
         TrainingError: the loss is no number.
         ConfigError: other speeds are asked of states, or the sources have states of several encoders.
@@ -232,9 +235,8 @@ def train_speech(
     vocabulary = read_vocabulary(data.vocabulary)
     model, freeze, transfer = _initial_model(options, data, vocabulary, seed, about)
     if model.input_dim == SHIFT and model.frontend is not None and options.augment.sizes(1000).freq_masks:
-        raise ConfigError(
-            "the encoder reads samples, which have no bins to mask", where="augment", hint="set augment.freq_masks=0"
-        )
+        what = "the encoder reads samples, which have no bins to mask"
+        raise ConfigError(what, where="augment", hint="set augment.freq_masks=0")
     index = partial(_index, options, vocabulary, model.longest)
     train, dev = index(data.train, data.lang), index(data.dev, data.lang)
     further = [index(source, lang) for source, lang in data.further.values()]
@@ -250,6 +252,7 @@ def train_speech(
     batch = fit_batches(job, train, options.batch, options.augment, folder, cluster)
     plan = EpochPlan(train, batch, seed=seed, epoch=0, lanes=cluster.planned_ranks, augment=options.augment)
     facts = _describe(title, train, plan, model, options, vocabulary)
+    _refuse_unknown(title, facts["unknown_share"], options, data, vocabulary)
     job = replace(job, batch=batch)
     trained = run_training(job, folder, cluster, on_validation)
     load_weights(model, trained.weights)
@@ -285,11 +288,8 @@ def _initial_model(
         source = load_model(folder)
         source_pieces = Vocabulary.load(folder).pieces
     if source.architecture.heads != model.architecture.heads:  # which no shape shows
-        raise TransferError(
-            f"has {source.architecture.heads} attention heads, the model {model.architecture.heads}",
-            where=data.init,
-            hint=f"set model.heads={source.architecture.heads}",
-        )
+        what = f"has {source.architecture.heads} attention heads, the model {model.architecture.heads}"
+        raise TransferError(what, where=data.init, hint=f"set model.heads={source.architecture.heads}")
     plan = plan_transfer(source.state_dict(), source_pieces, model, vocabulary.pieces, options.transfer)
     here, there = list(model.architecture.strides), list(source.architecture.strides)
     taken = any(entry.action != "reset" and _SUBSAMPLER.match(entry.name) for entry in plan.entries)
@@ -338,13 +338,14 @@ def _describe(
     title: str, index: Index, plan: EpochPlan, model: S2TModel, options: SpeechOptions, vocabulary: Vocabulary
 ) -> dict[str, Any]:
     """Count and print what is trained on; refuse data that CTC cannot align."""
-    first = 1 if vocabulary.tags else 0  # CTC does not emit the tag
+    first = int(bool(vocabulary.tags))  # CTC does not emit the tag
     needed = np.array([ctc_frames_needed(index.tokens_of(row)[first:].tolist()) for row in range(len(index))])
     infeasible = float(np.mean(needed > model.output_lengths(torch.tensor(index.frames)).numpy()))
     unknown = float(np.mean(index.tokens == UNK))
-    digits = float(np.mean(np.array([any(map(str.isdecimal, piece)) for piece in vocabulary.pieces])[index.tokens]))
-    parameters = sum(p.numel() for p in model.parameters())
-    epoch = plan.facts()
+    tags = frozenset(vocabulary.tags.values())  # `<2en>` is no digit
+    numeral = [id_ not in tags and any(map(str.isdecimal, piece)) for id_, piece in enumerate(vocabulary.pieces)]
+    digits = float(np.mean(np.array(numeral)[index.tokens]))
+    parameters, epoch = sum(p.numel() for p in model.parameters()), plan.facts()
     say(
         f"{title}: {len(index)} utterances, {index.frames.sum() / index.frames_per_second / 3600:.2f} h, "
         f"{parameters / 1e6:.1f}M parameters, "
@@ -358,10 +359,24 @@ def _describe(
             f"{title}: CTC cannot align {infeasible:.1%} of the utterances, which have more tokens than encoder steps "
             f"(allowed: {options.batch.max_ctc_infeasible:.1%})",
             hint="use a larger vocabulary, smaller model.strides or no CTC; leave out labels that are too long "
-            "(engines.<name>.scores=true of a recipe, scores=true here); or raise batch.max_ctc_infeasible",
+            "(engines.<name>.scores=true of a recipe, scores=true of jobs/train.py); or raise batch.max_ctc_infeasible "
+            "(<phase>.batch.max_ctc_infeasible of a recipe, such as st.batch.max_ctc_infeasible)",
         )
     shares = {"unknown_share": unknown, "digit_share": digits, "ctc_infeasible_share": infeasible}
     return {**index.counts, "parameters": parameters, **shares}
+
+
+def _refuse_unknown(title: str, share: float, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> None:
+    if share <= options.batch.max_unknown:
+        return
+    missing = " ".join(missing_characters(data, options.text, vocabulary))
+    raise DataError(
+        f"{title}: {share:.1%} of the target tokens are unknown (allowed: {options.batch.max_unknown:.1%}) to the "
+        f"vocabulary, which lacks {missing}",
+        where=data.vocabulary,
+        hint="is it of this language? jobs/train.py without vocabulary= makes one of these texts, a recipe with "
+        "joint_vocabulary=true one of both languages; or raise batch.max_unknown (<phase>.batch.max_unknown there)",
+    )
 
 
 def _save(
