@@ -115,7 +115,7 @@ def test_what_is_no_vocabulary(tmp_path: Path, content: bytes) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"no such file\n.*jobs/train.py without vocabulary= makes one"):
         Vocabulary.load(tmp_path)
 
 

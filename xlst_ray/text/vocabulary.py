@@ -18,6 +18,8 @@ from xlst_ray.text.speech2text import is_tokenizer, read_tokenizer
 FILE_NAME: Final = "vocabulary.model"
 _TAG: Final = re.compile(r"<2([\w-]+)>")  # of the language that is written, as MADLAD-400 has them
 
+_NEXT_STEP: Final = "name the folder of a model; jobs/train.py without vocabulary= makes one of its targets"
+
 
 class VocabularyOptions(Section):
     """What the pieces are and how many."""
@@ -58,7 +60,7 @@ class Vocabulary:
             raise DataError(
                 f"is no vocabulary with {' '.join(SPECIALS)} as its first pieces",
                 where=where,
-                hint="make one with the vocabulary stage",
+                hint=_NEXT_STEP,
             )
         self.pieces: tuple[str, ...] = pieces
         tags = [(_TAG.fullmatch(piece), index) for index, piece in enumerate(pieces)]
@@ -133,7 +135,7 @@ class Vocabulary:
         if not path.is_file() and is_tokenizer(folder):
             found = cls(read_tokenizer(folder), where=str(folder))
         elif not path.is_file():
-            raise DataError("no such file", where=str(path), hint="make one with the vocabulary stage")
+            raise DataError("no such file", where=str(path), hint=_NEXT_STEP)
         else:
             found = cls(path.read_bytes(), where=str(path))
         if size is not None and len(found) != size:
