@@ -107,6 +107,7 @@ def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
     assert not (tmp_path / "ray" / "manifest.json").exists()
     again = subprocess.run(under_ray, check=True, capture_output=True, text=True)
     assert "goes on from update" in again.stdout
+    assert again.stdout.count("train  update 8/8  on the development set: loss ") == 1
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "ray"))
     assert expected.keys() == found.keys()
     assert all(bool((expected[name] == found[name]).all()) for name in expected)

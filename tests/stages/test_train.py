@@ -230,6 +230,17 @@ def test_each_source_leaves_out_its_own_held_out_sentences(checkpoint: Path, tmp
     assert len({describe_training("train", OPTIONS, one, 1, 1).fingerprint for one in every}) == 4
 
 
+def test_every_validation_is_told_with_the_scores_of_the_development_set(
+    data: SpeechData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = OPTIONS.replace(train=TrainOptions(updates=4, warmup=0, lr=1e-3, validate_every=2))
+    counts = train_speech("train", options, data, 1, str(tmp_path / "out"), ClusterOptions(workers=0))
+    told = [line for line in capsys.readouterr().out.splitlines() if "on the development set" in line]
+    assert [line.partition("  on")[0] for line in told] == ["train  update 2/4", "train  update 4/4"]
+    assert f"loss {counts['dev']['loss']:.3f}" in told[1]
+    assert f"accuracy {counts['dev']['accuracy']:.3f}" in told[1]
+
+
 def test_which_labels_are_trained_on_is_part_of_what_a_training_is(
     labelled: tuple[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def _run_here(job: TrainJob, folder: str, cluster: ClusterOptions, on_validation
     def keep(_: Path | None, state: TrainState) -> None:
         updates = {*best_updates(state.validations, job.options.average, job.options.average_by), state.update}
         prune_checkpoints(checkpoints, [checkpoints / checkpoint_name(update) for update in updates])
+        _tell_validation(job, state)
         if on_validation is not None and state.validated:
             on_validation(state.validations[-1])
 
@@ -266,6 +267,8 @@ def _worker(config: dict[str, Any]) -> None:
     saved = ray.train.get_checkpoint()
 
     def report(path: Path | None, state: TrainState) -> None:
+        if world.rank == 0:
+            _tell_validation(job, state)
         _wait_for_uploads()  # of the checkpoint before: the disk holds no more than one that waits
         ray.train.report(
             dict(state.validations[-1]) if state.validated else _worst(job.options),
@@ -352,6 +355,15 @@ def _tell(title: str, progress: Progress) -> None:
     say(progress_line(title, progress))
     metrics.count("tokens", progress.tokens)
     metrics.count("data_wait_seconds", progress.waited)
+
+
+def _tell_validation(job: TrainJob, state: TrainState) -> None:
+    """A line with the scores of the development set, where this update was validated."""
+    if state.validated:
+        found = dict(state.validations[-1])
+        update = round(found.pop("update"))
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
+        say(f"{job.title}  update {update}/{job.options.updates}  on the development set: {scores}")
 
 
 def progress_line(title: str, progress: Progress) -> str:
