@@ -222,6 +222,20 @@ def test_a_retry_sends_what_failed_in_the_retries_of_another_label_set(server: S
     assert labels(tmp_path / "out-two") == {"0-0": "B", "0-1": "C"}
 
 
+def test_a_phrasebook_that_has_no_sentence_says_what_it_looks_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text_shards(tmp_path / "shards", [["The cat sleeps."]])
+    table = tmp_path / "pairs.tsv"
+    table.write_text("en\tfi\nthe cat sleeps\tkissa nukkuu\n")
+    engine = ["engine.engine=phrasebook", f"engine.table={table}", "cluster.translators=0", "target=fi"]
+    assert start([f"shards={tmp_path}/shards", f"out={tmp_path}/labels", *engine]) == 2
+    message = capsys.readouterr().err
+    assert "the table has no 'The cat sleeps.'" in message
+    assert "case and punctuation included" in message
+    assert "--retry-errors" not in message, "which finds the same"
+
+
 def test_where_all_has_failed_each_retry_asks_again(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

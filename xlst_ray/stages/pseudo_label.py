@@ -223,6 +223,14 @@ class Labelling:
         if self.options.engine.engine == "human":
             return "has the corpus translations into this language?"
         kept = self.wanted[target].translations.folder
+        if self.options.engine.engine == "phrasebook":
+            texts = self.texts[0]
+            buckets = map(texts.bucket, range(texts.buckets))
+            sentence = next((text for bucket in buckets for text in bucket.to_pylist()), "")
+            return (
+                f"the table has no {sentence[:100]!r}, nor any other of the transcripts: a row counts where it is the "
+                "transcript as the corpus has it, case and punctuation included; then name another out"
+            )
         return (
             "does the engine speak these languages? What has failed is not asked for again by itself: "
             f"jobs/pseudo_label.py --retry-errors does, or delete {kept}"
