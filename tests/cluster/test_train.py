@@ -17,6 +17,7 @@ from xlst_ray.batches.options import BatchOptions
 from xlst_ray.batches.position import Position
 from xlst_ray.batches.source import PlainSource
 from xlst_ray.cluster.options import ClusterOptions
+from xlst_ray.cluster.snapshot import LIST
 from xlst_ray.cluster.stream import RaySource
 from xlst_ray.corpora.options import CorpusOptions
 from xlst_ray.demo.options import DemoOptions
@@ -103,7 +104,8 @@ def test_ray_trains_as_a_plain_process_does_and_goes_on_after_kill(
     """Ray Train, killed with -9 once it has a checkpoint, then run again: the plain process' weights, bit for bit."""
     subprocess.run(command(shards, tmp_path / "plain", "cluster.workers=0"), check=True)
     under_ray = command(shards, tmp_path / "ray", "cluster.workers=1", "cluster.cpus=2")
-    kill_when(under_ray, lambda: bool(list((tmp_path / "ray" / "checkpoints").glob("update-0000002"))))
+    listed = tmp_path / "ray" / "checkpoints" / LIST
+    kill_when(under_ray, lambda: listed.exists() and "update-0000002" in listed.read_text())
     assert not (tmp_path / "ray" / "manifest.json").exists()
     again = subprocess.run(under_ray, check=True, capture_output=True, text=True)
     assert "goes on from update" in again.stdout
