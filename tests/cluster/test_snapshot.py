@@ -1,11 +1,13 @@
 """The list of a training's checkpoints, cut off where Ray wrote it: it becomes what it was before."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from xlst_ray.cluster.snapshot import LIST, copy_list, mend_list, remove_unlisted
+from xlst_ray.cluster.train import _finite
 
 
 @pytest.mark.parametrize("left", [0, 1, 20])
@@ -39,3 +41,10 @@ def test_what_a_kill_left_of_a_checkpoint_goes(tmp_path: Path) -> None:
     (tmp_path / LIST).unlink()
     remove_unlisted(str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"events"}
+
+
+def test_what_ray_keeps_of_an_infinite_loss_can_be_compared() -> None:
+    """Its list is JSON, which would make null of it: no resume could rank that checkpoint."""
+    kept = _finite({"loss": math.inf, "accuracy": 0.5})
+    assert json.loads(json.dumps(kept, allow_nan=False)) == kept
+    assert kept["accuracy"] == 0.5 < 1e300 < kept["loss"]

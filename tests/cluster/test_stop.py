@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xlst_ray.cluster.options import ClusterOptions
-from xlst_ray.cluster.stop import signals_kept
+from xlst_ray.cluster.stop import signals_kept, stop_calls
 from xlst_ray.cluster.train import run_training
 from xlst_ray.errors import Stopped
 from xlst_ray.train.checkpoint import list_checkpoints
@@ -41,6 +41,15 @@ def test_training_saves_first_and_goes_on_to_the_same_weights(tmp_path: Path, as
     assert trained.state.validations == expected.state.validations
     assert [entry["update"] for entry in told] == [20, 40]
     assert not saved.exists(), "a checkpoint without a validation has no part in the average, and goes"
+
+
+def test_in_the_background_of_a_script_ctrl_c_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_calls(pytest.fail):
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_handler_stays_where_ray_sets_its_own() -> None:

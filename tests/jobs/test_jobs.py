@@ -568,6 +568,22 @@ def test_transcripts_are_not_written_over_files_of_ones_own(
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["talk.flac", own]
 
 
+def test_nor_are_they_where_recordings_are_added_later(refused: Refused, shards: Path, tmp_path: Path) -> None:
+    assert start("train", *SMALL_ASR, f"shards={shards}", f"out={tmp_path}/asr") == 0
+    talks = tmp_path / "in" / "talks"
+    talks.mkdir(parents=True)
+    transcribe = [f"model={tmp_path}/asr", "beam.beam=1", "cluster.decoders=0", f"audio={tmp_path}/in"]
+    transcribe += [f"out={tmp_path}/in"]
+    (talks / "a.flac").write_bytes(tone())
+    assert start("transcribe", *transcribe) == 0
+    (talks / "b.flac").write_bytes(tone())
+    (talks / "b.txt").write_text("what was really said")
+    assert f"{talks}/b.txt: is there already" in refused("transcribe", *transcribe)
+    (talks / "b.txt").unlink()
+    assert start("transcribe", *transcribe) == 0
+    assert (talks / "b.txt").exists()
+
+
 def test_other_recordings_of_the_same_names_and_sizes_are_others(
     refused: Refused, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -222,6 +222,15 @@ def test_a_retry_sends_what_failed_in_the_retries_of_another_label_set(server: S
     assert labels(tmp_path / "out-two") == {"0-0": "B", "0-1": "C"}
 
 
+def test_a_retry_may_be_the_first_call_for_some_of_its_targets(server: Server, tmp_path: Path) -> None:
+    write_text_shards(tmp_path / "one", [["a", "b"]])
+    both = ["target=[fi,et]", "engine.prompt.preset=general", "--retry-errors"]
+    for _ in range(2):
+        assert start(arguments(server, tmp_path / "one", tmp_path / "out", *both)) == 0
+    for target in ("fi", "et"):
+        assert labels(tmp_path / "out" / target) == {"0-0": "A", "0-1": "B"}
+
+
 def test_a_phrasebook_that_has_no_sentence_says_what_it_looks_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from xlst_ray import storage
 from xlst_ray.errors import ConfigError, DataError
-from xlst_ray.stages.stage import Stage, find_finished, fingerprint, finished, run_stage, versions
+from xlst_ray.stages.stage import Stage, find_finished, fingerprint, finished, replace_other, run_stage, versions
 
 STAGE = Stage("demo", {"size": 3, "part": {"a": 1, "b": [1, 2]}}, {"corpus": "abc"})
 
@@ -213,6 +213,19 @@ def test_files_of_somebody_else_stay_as_they_are(tmp_path: Path, name: str) -> N
     assert "delete" not in str(caught.value.hint)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert work.done == []
+
+
+def test_another_stage_gives_way_and_files_of_somebody_else_do_not(tmp_path: Path) -> None:
+    run_stage(STAGE, str(tmp_path / "scores"), Work())
+    replace_other(STAGE, str(tmp_path / "scores"))
+    assert (tmp_path / "scores" / "manifest.json").exists(), "the same one stays"
+    replace_other(replace(STAGE, version=2), str(tmp_path / "scores"))
+    assert not (tmp_path / "scores").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="has not written"):
+        replace_other(STAGE, str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "notes.txt").exists()
 
 
 def test_a_manifest_cut_off_anywhere_is_said(tmp_path: Path) -> None:

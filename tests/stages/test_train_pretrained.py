@@ -285,6 +285,7 @@ def test_so_it_is_with_the_states_of_whisper(encoder: Callable[[str], Path], lon
     ).folder
     speech = options(encoder("whisper"), updates=1).replace(model=TOP)
     data = replace(long, train=replace(long.train, states=states), dev=replace(long.dev, states=states))
+    assert describe_training("train", speech, data, 1, 1).config["heard"] == "whole", "others are left out than before"
     counts = train_speech("train", speech, data, 1, str(tmp_path / "model"), HERE)
     assert (counts["kept"], counts["longer than is heard"], counts["empty text"]) == (2, 1, 1)
     found = scores_of(tmp_path / "model", Source(shards, "test", states=states), tmp_path / "test")

@@ -37,7 +37,10 @@ def stop_calls(ask: Callable[[], object]) -> Iterator[None]:
         say(f"asked to end ({signal.Signals(number).name}): a checkpoint first; a second time ends at once")
         ask()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a script
+        heard.append(signal.SIGINT)
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ With no workers the same loop runs in this process.
 """
 
 import logging
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -211,7 +212,8 @@ def _run_on_ray(job: TrainJob, folder: str, cluster: ClusterOptions, on_validati
     )
     checkpoints = storage.join(folder, CHECKPOINTS)
     mend_list(checkpoints)
-    remove_unlisted(checkpoints)
+    if job.options.parallel == "fsdp":  # others are written over as a whole
+        remove_unlisted(checkpoints)
     result = _fit_on_ray(trainer, job, flag, folder)
     with tempfile.TemporaryDirectory(prefix="xlst-ray-") as temporary:
         local = [_fetch(checkpoint, Path(temporary)) for checkpoint, _ in result.best_checkpoints]
@@ -271,7 +273,7 @@ def _worker(config: dict[str, Any]) -> None:
             _tell_validation(job, state)
         _wait_for_uploads()  # of the checkpoint before: the disk holds no more than one that waits
         ray.train.report(
-            dict(state.validations[-1]) if state.validated else _worst(job.options),
+            _finite(state.validations[-1]) if state.validated else _worst(job.options),
             checkpoint=None if path is None else Checkpoint.from_directory(path),
             checkpoint_dir_name=checkpoint_name(state.update),
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,  # training goes on meanwhile
@@ -327,6 +329,11 @@ def _update_of(checkpoint: Path | None) -> int:
 def _score(options: TrainOptions) -> str:
     """What Ray Train orders checkpoints by: the best ones are kept, and the newest one."""
     return "update" if options.average_by == "last" else options.average_by
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as Ray can keep them: its list of checkpoints is JSON, which makes null of an infinite loss."""
+    return {name: value if math.isfinite(value) else sys.float_info.max for name, value in scores.items()}
 
 
 def _worst(options: TrainOptions) -> dict[str, float]:

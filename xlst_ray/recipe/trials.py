@@ -64,21 +64,24 @@ def search_space(experiment: Experiment) -> Space:
 
 
 def _check_conditions(experiment: Experiment, domains: Mapping[str, Domain]) -> None:
-    """Refuse what a `when` of the section asks for and its key can never be; a preset's may be overruled."""
+    """Refuse a `when` of the section that never holds, or names no arm; a preset's may be overruled."""
     for key, domain in experiment.search.space.items():
         where = f"search.space.{key}.when"
-        for asked, value in ((asked, value) for asked, wanted in domain.when.items() for value in wanted):
-            varied = domains.get(asked)
-            if value == standing(experiment, asked):
+        for asked, wanted in domain.when.items():
+            varied, now = domains.get(asked), standing(experiment, asked)
+            if asked == START:
+                for name in wanted:
+                    _start_named(experiment, name, where)
+            if now in wanted or (varied is not None and any(map(varied.holds, wanted))):
                 continue
-            if varied is not None and not varied.holds(value):
-                values = [str(one) for one in varied.choice or ()]
-                hint = did_you_mean(value, values, "it may be") if values else f"from {varied.low:g} to {varied.high:g}"
-                raise ConfigError(f"{asked} is never {value}", where=where, hint=hint)
-            if varied is None and asked == START:
-                _start_named(experiment, value, where)
-            elif varied is None:
-                experiment.with_keys({asked: value}, where)
+            if varied is None and asked == START:  # it belongs to another choice of `search.start`
+                continue
+            if varied is not None and varied.finite is None:
+                hint = f"it is from {varied.low:g} to {varied.high:g}"
+            else:
+                values = [now] if varied is None else varied.finite or ()
+                hint = did_you_mean(wanted[0], [*map(str, values)], "it may be")
+            raise ConfigError(f"{asked} is never {' or '.join(map(str, wanted))}", where=where, hint=hint)
 
 
 def _preset(experiment: Experiment) -> dict[str, Domain]:

@@ -25,7 +25,16 @@ from xlst_ray.progress import say
 from xlst_ray.shards.files import shard_urls
 from xlst_ray.shards.schema import SPLITS
 from xlst_ray.stages.source_texts import prepare_texts, tasks
-from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, finished, refuse_other, run_stage
+from xlst_ray.stages.stage import (
+    DESCRIPTION,
+    Stage,
+    StageResult,
+    find_finished,
+    fingerprint,
+    finished,
+    refuse_other,
+    run_stage,
+)
 from xlst_ray.stages.translate import Engine, LlmEngine, Wanted, estimate, translate
 
 ATTEMPTS = "attempts.json"  # of a label set whose failures were tried again, and of its translations
@@ -142,6 +151,8 @@ class Labelling:
             return self._write(title, target, partial(_human, folder, target), groups, folder)
         (texts, groups), one = self.texts, self.wanted[target]
         counts = self.translated[target]
+        if one.attempt:
+            storage.write_json(storage.join(folder, ATTEMPTS), {"attempts": one.attempt})
         answers = partial(_answerer, texts, one.translations, folder, one.attempt)
         blocks = list(range(texts.blocks))
         pool = tasks(self.cluster)
@@ -182,7 +193,9 @@ class Labelling:
         """Counts by target language, once the sentences of all sets are translated."""
         for one in self.sets:
             if one.target in self.wanted and (attempt := self.wanted[one.target].attempt):
-                for folder in (self.wanted[one.target].translations.folder, one.folder):
+                known = self.wanted[one.target].translations.folder
+                begun = storage.exists(storage.join(one.folder, DESCRIPTION))  # else `write` does it, once it is
+                for folder in (known, one.folder) if begun else (known,):
                     most = max(attempt, _attempts(folder))  # another label set's may be above
                     storage.write_json(storage.join(folder, ATTEMPTS), {"attempts": most})
         counts = translate(self.texts[0], list(self.wanted.values()), self._engine, self.options.price, self.cluster)

@@ -7,7 +7,6 @@ from typing import Any
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, do_items, map_items
-from xlst_ray.errors import ConfigError
 from xlst_ray.mt.buckets import SourceTexts
 from xlst_ray.mt.labels import answer
 from xlst_ray.mt.price import PriceOptions
@@ -16,7 +15,7 @@ from xlst_ray.mt.quality import QualityOptions, assemble_quality, quality_finger
 from xlst_ray.mt.translations import Translations
 from xlst_ray.shards.quality import FOLDER
 from xlst_ray.stages.source_texts import prepare_texts, tasks
-from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, refuse_other, run_stage
+from xlst_ray.stages.stage import Stage, StageResult, find_finished, fingerprint, replace_other, run_stage
 from xlst_ray.stages.translate import Wanted, translate
 
 QUALITY_VERSION = 1  # raised when what models are given changes
@@ -47,10 +46,7 @@ def estimate_quality(
     folder = storage.join(labels.folder, FOLDER)
     model = quality_fingerprint(options.path or "")
     stage = Stage("quality", _described(labels), {"model": model}, version=QUALITY_VERSION)
-    try:
-        refuse_other(stage, folder)
-    except ConfigError:
-        storage.delete(folder)
+    replace_other(stage, folder)
 
     def work(_: str) -> dict[str, Any]:
         title = f"estimate quality {source.config['corpus']['lang']}-{labels.config['target']}"

@@ -10,7 +10,6 @@ import numpy as np
 from xlst_ray import storage
 from xlst_ray.cluster.options import ClusterOptions
 from xlst_ray.cluster.pool import Work, map_items
-from xlst_ray.errors import ConfigError
 from xlst_ray.mt.quality import QualityOptions
 from xlst_ray.mt.scores import (
     BINS,
@@ -32,7 +31,7 @@ from xlst_ray.shards.schema import SPLITS
 from xlst_ray.shards.scores import FOLDER, refuse_without_quality
 from xlst_ray.stages.quality import estimate_quality, find_quality
 from xlst_ray.stages.source_texts import tasks
-from xlst_ray.stages.stage import Stage, StageResult, finished, refuse_other, run_stage
+from xlst_ray.stages.stage import Stage, StageResult, finished, replace_other, run_stage
 from xlst_ray.text.keep import FILTERED, QUALITY, KeepOptions
 
 SHARDS_A_PART = 16  # scored together: stock outputs are counted within them
@@ -69,10 +68,7 @@ def score_and_report(
         return {"median_length_ratio": median_ratio(counts.tolist()), "scored": int(counts.sum())}
 
     stage, folder = describe_scores(label_stage), storage.join(labels, FOLDER)
-    try:
-        refuse_other(stage, folder)
-    except ConfigError:  # of labels that another attempt has changed since, or by other filters
-        storage.delete(folder)
+    replace_other(stage, folder)  # of labels that another attempt has changed since, or by other filters
     result = run_stage(stage, folder, work)
     estimated = find_quality(label_stage)
     if quality.path is not None:

@@ -179,9 +179,10 @@ def refuse_other(stage: Stage, folder: str) -> None:
     if found is not None and found["fingerprint"] == stage.fingerprint:
         return
     if found is None:
-        if foreign := [name for name in _names(folder) if not name.startswith(".")]:
+        if foreign := storage.list_files(folder):
+            names = ", ".join(url.rpartition("/")[2] for url in foreign[:3])
             raise ConfigError(
-                f"holds files that this job has not written ({', '.join(foreign[:3])})",
+                f"holds files that this job has not written ({names})",
                 where=folder,
                 hint="choose another output folder, empty or not there yet",
             )
@@ -198,9 +199,14 @@ def refuse_other(stage: Stage, folder: str) -> None:
         )
 
 
-def _names(folder: str) -> list[str]:
-    """Of the files in a folder, without those of folders in it."""
-    return [url.rpartition("/")[2] for url in storage.list_files(folder)]
+def replace_other(stage: Stage, folder: str) -> None:
+    """Another stage in a folder gives way. Raises `ConfigError` where the files there are of none."""
+    try:
+        refuse_other(stage, folder)
+    except ConfigError:
+        if not storage.exists(storage.join(folder, DESCRIPTION)):
+            raise
+        storage.delete(folder)
 
 
 def _changes(old: Any, new: Any, prefix: str = "") -> list[str]:

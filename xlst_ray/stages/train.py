@@ -172,7 +172,10 @@ def describe_training(name: str, options: SpeechOptions, data: SpeechData, seed:
         config["sources"] = {part: source.weight for part, (source, _) in data.further.items()}
     for part, source in sources(data):
         if source.states is not None:
-            inputs[f"states-{part}"] = finished(source.states, "encoder").fingerprint
+            states = finished(source.states, "encoder")
+            inputs[f"states-{part}"] = states.fingerprint
+            if states.counts.get("cut"):
+                config["heard"] = "whole"  # as above
         if source is not data.train and source.held_out != data.train.held_out:
             inputs[f"held-out-{part}"] = "none" if source.held_out is None else content(source.held_out)
         if source.share != 1.0:
@@ -241,6 +244,7 @@ def train_speech(
     train, dev = index(data.train, data.lang), index(data.dev, data.lang)
     further = [index(source, lang) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
+    _refuse_unknown(title, train, options, data, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, about, storage.join(folder, INIT_FOLDER))
@@ -252,7 +256,6 @@ def train_speech(
     batch = fit_batches(job, train, options.batch, options.augment, folder, cluster)
     plan = EpochPlan(train, batch, seed=seed, epoch=0, lanes=cluster.planned_ranks, augment=options.augment)
     facts = _describe(title, train, plan, model, options, vocabulary)
-    _refuse_unknown(title, facts["unknown_share"], options, data, vocabulary)
     job = replace(job, batch=batch)
     trained = run_training(job, folder, cluster, on_validation)
     load_weights(model, trained.weights)
@@ -366,10 +369,11 @@ def _describe(
     return {**index.counts, "parameters": parameters, **shares}
 
 
-def _refuse_unknown(title: str, share: float, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> None:
+def _refuse_unknown(title: str, index: Index, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> None:
+    share = float(np.mean(index.tokens == UNK))
     if share <= options.batch.max_unknown:
         return
-    missing = " ".join(missing_characters(data, options.text, vocabulary))
+    missing = " ".join(missing_characters(data, options.text, vocabulary)) or "rare characters"
     raise DataError(
         f"{title}: {share:.1%} of the target tokens are unknown (allowed: {options.batch.max_unknown:.1%}) to the "
         f"vocabulary, which lacks {missing}",

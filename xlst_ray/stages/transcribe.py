@@ -309,13 +309,18 @@ def done_before(folder: str, recordings: Sequence[Recording], formats: Sequence[
     """Whether a folder has the transcripts of these recordings, as they are now, and none of them has failed.
 
     Raises:
-        DataError: it is no stage's, and transcripts would be written over files that lie in it: somebody's own.
+        DataError: texts would be written over files that lie there and belong to no transcript: somebody's own.
     """
+    new = recordings
     if storage.exists(storage.join(folder, DESCRIPTION)):
         found = find_finished(folder)
-        counts = {} if found is None else found.counts
-        return (counts.get("heard"), counts.get("failed")) == (fingerprint(sorted(recordings)), 0)
-    urls = [storage.join(folder, f"{one.name}.{kind}") for one in recordings for kind in ("json", *formats)]
+        if found is None:  # a run that was killed may have left texts whose JSON was still to be written
+            return False
+        if (found.counts.get("heard"), found.counts.get("failed")) == (fingerprint(sorted(recordings)), 0):
+            return True
+        known = storage.sizes(storage.join(folder, f"{one.name}.json") for one in recordings)
+        new = [one for one, size in zip(recordings, known, strict=True) if size is None]
+    urls = [storage.join(folder, f"{one.name}.{kind}") for one in new for kind in ("json", *formats)]
     there = [url for url, size in zip(urls, storage.sizes(urls), strict=True) if size is not None]
     if there:
         what = f"is there already, and a transcript would be written over it (files like it: {len(there)})"
