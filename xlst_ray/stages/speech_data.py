@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Self
 
+import numpy as np
 from pydantic import model_validator
 
 from xlst_ray import storage
-from xlst_ray.batches.index import Source
+from xlst_ray.batches.index import Index, Source
 from xlst_ray.config import Section, Url, option
 from xlst_ray.errors import ConfigError, DataError
 from xlst_ray.shards.files import iter_texts, shard_urls
@@ -185,7 +186,24 @@ def _texts(source: Source, lang: str) -> Iterator[str]:
     return texts if source.held_out is None else without_held_out(texts, read_held_out(source.held_out), lang)
 
 
-def missing_characters(data: SpeechData, text: TextOptions, vocabulary: Vocabulary) -> list[str]:
+def refuse_unknown(
+    title: str, index: Index, most: float, data: SpeechData, text: TextOptions, vocabulary: Vocabulary
+) -> None:
+    """Raises `DataError` where more than `most` of the target tokens are unknown to the vocabulary."""
+    share = float(np.mean(index.tokens == UNK))
+    if share <= most:
+        return
+    missing = " ".join(_missing_characters(data, text, vocabulary)) or "rare characters"
+    raise DataError(
+        f"{title}: {share:.1%} of the target tokens are unknown (allowed: {most:.1%}) to the vocabulary, which lacks "
+        f"{missing}",
+        where=data.vocabulary,
+        hint="is it of this language? jobs/train.py without vocabulary= makes one of these texts, a recipe with "
+        "joint_vocabulary=true one of both languages; or raise batch.max_unknown (<phase>.batch.max_unknown there)",
+    )
+
+
+def _missing_characters(data: SpeechData, text: TextOptions, vocabulary: Vocabulary) -> list[str]:
     """The commonest characters of what is trained on that a vocabulary lacks, by the first texts of each source."""
     langs = [data.lang, *(lang for _, lang in data.further.values())]
     found = Counter[str]()

@@ -45,7 +45,7 @@ from xlst_ray.stages.speech_data import (
     content,
     encoder_of,
     labels_fingerprint,
-    missing_characters,
+    refuse_unknown,
     scores_fingerprints,
     sources,
 )
@@ -244,7 +244,7 @@ def train_speech(
     train, dev = index(data.train, data.lang), index(data.dev, data.lang)
     further = [index(source, lang) for source, lang in data.further.values()]
     train = join([train, *further]) if further else train
-    _refuse_unknown(title, train, options, data, vocabulary)
+    refuse_unknown(title, train, options.batch.max_unknown, data, options.text, vocabulary)
     train.save(storage.join(folder, TRAIN_INDEX))
     dev.save(storage.join(folder, DEV_INDEX))
     _save(model, vocabulary, options, data.lang, about, storage.join(folder, INIT_FOLDER))
@@ -367,20 +367,6 @@ def _describe(
         )
     shares = {"unknown_share": unknown, "digit_share": digits, "ctc_infeasible_share": infeasible}
     return {**index.counts, "parameters": parameters, **shares}
-
-
-def _refuse_unknown(title: str, index: Index, options: SpeechOptions, data: SpeechData, vocabulary: Vocabulary) -> None:
-    share = float(np.mean(index.tokens == UNK))
-    if share <= options.batch.max_unknown:
-        return
-    missing = " ".join(missing_characters(data, options.text, vocabulary)) or "rare characters"
-    raise DataError(
-        f"{title}: {share:.1%} of the target tokens are unknown (allowed: {options.batch.max_unknown:.1%}) to the "
-        f"vocabulary, which lacks {missing}",
-        where=data.vocabulary,
-        hint="is it of this language? jobs/train.py without vocabulary= makes one of these texts, a recipe with "
-        "joint_vocabulary=true one of both languages; or raise batch.max_unknown (<phase>.batch.max_unknown there)",
-    )
 
 
 def _save(
