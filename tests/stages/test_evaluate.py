@@ -83,3 +83,12 @@ def test_a_test_set_without_any_text_is_refused_before_it_is_recognised(model: s
     with pytest.raises(DataError, match="no reference has any text") as raised:
         evaluate("test", OPTIONS, model, Source(shards, "test"), str(tmp_path / "out"), HERE)
     assert raised.value.where == shards
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]"])
+def test_a_damaged_description_of_the_model_is_said(model: str, tmp_path: Path, damaged: str) -> None:
+    (Path(model) / "model.json").write_text(damaged)
+    shards = write_test(tmp_path / "shards", "ab")
+    with pytest.raises(DataError, match="cannot be read as a model") as raised:
+        evaluate("test", OPTIONS, model, Source(shards, "test"), str(tmp_path / "out"), HERE)
+    assert raised.value.where == model

@@ -16,6 +16,7 @@ from xlst_ray.model.speech2text import is_speech2text, load_speech2text
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+_AGAIN = "is it cut off, or of another program? Fetch it again, or run the job again that made it, with another out"
 
 
 def save_model(folder: Path, model: S2TModel) -> None:
@@ -57,19 +58,23 @@ def load_model(folder: Path) -> S2TModel:
             hint=f"a model folder holds {DESCRIPTION} and {WEIGHTS}",
         ) from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
-        hint = (
-            "is it cut off, or of another program? Fetch it again, or run the job again that made it, with another out"
-        )
-        raise DataError(f"cannot be read as a model ({error})", where=str(folder), hint=hint) from error
+        raise DataError(f"cannot be read as a model ({error})", where=str(folder), hint=_AGAIN) from error
     except RuntimeError as error:  # torch's word for missing, unknown and misshapen parameters
         raise DataError(f"{WEIGHTS} is not what {DESCRIPTION} describes: {error}", where=str(folder)) from None
     return model.eval()
 
 
 def read_longest(folder: Path) -> float | None:
-    """Seconds of an utterance that the model of a folder hears, where it reads the audio; none: all."""
+    """Seconds of an utterance that the model of a folder hears, where it reads the audio; none: all.
+
+    Raises:
+        DataError: its description is damaged.
+    """
     path = folder / DESCRIPTION
-    about = json.loads(path.read_text(encoding="utf-8")).get("pretrained") if path.is_file() else None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8")).get("pretrained") if path.is_file() else None
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"cannot be read as a model ({error})", where=str(folder), hint=_AGAIN) from None
     if about is None:
         return None
     from xlst_ray.model.frontend import OwnFeatures  # imported here as below

@@ -128,7 +128,7 @@ def finished(folder: str, *needs: str) -> StageResult:
         return found
     if storage.exists(storage.join(folder, DESCRIPTION)):
         raise DataError("was begun but not finished", where=folder, hint="run the job that makes it again: it goes on")
-    hint = f"is the path right? What is wanted are {wanted}" if wanted else "is the path right?"
+    hint = f"is the path right? Wanted: {wanted}" if wanted else "is the path right?"
     raise DataError("is not the folder of a finished stage: no manifest.json", where=folder, hint=hint)
 
 
